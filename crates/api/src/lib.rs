@@ -1,0 +1,7 @@
+//! What Kubernetes objects are: schema, kinds, codecs, patches, selectors, quantities and `Status` errors.
+//!
+//! Invariant: pure. No tokio, no IO, no clock; time comes in as an argument.
+
+pub mod status;
+pub mod stored;
+pub mod kind;
