@@ -128,6 +128,16 @@ pub trait Hooks: Send + Sync {
         Ok(())
     }
 
+    /// Where objects of this kind are kept when another group's resource of the same plural holds them (events).
+    fn shared_storage(&self) -> Option<SharedStorage> {
+        None
+    }
+
+    /// Objects are kept. The other kinds (reviews, bindings) are requests that get an answer and leave nothing.
+    fn stored(&self) -> bool {
+        true
+    }
+
     /// Seconds of grace for a delete that asked for `requested`; `None`: the kind is deleted at once.
     fn grace(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
         None
@@ -152,6 +162,15 @@ pub trait Hooks: Send + Sync {
     fn scale_paths(&self) -> Option<ScalePaths> {
         None
     }
+}
+
+/// The group and version in which a kind's objects are at rest, other than its own.
+///
+/// [`Hooks::convert`] of that kind is called with full `apiVersion`s then (`v1`, `events.k8s.io/v1`).
+#[derive(Clone, Copy, Debug)]
+pub struct SharedStorage {
+    pub group: &'static str,
+    pub version: &'static str,
 }
 
 /// Where `scale` reads and writes: dotted paths without the leading dot.

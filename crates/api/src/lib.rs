@@ -5,3 +5,5 @@
 pub mod status;
 pub mod stored;
 pub mod kind;
+pub mod kinds;
+pub mod validation;

@@ -1,0 +1,276 @@
+//! Every built-in resource: names from the facts table, behaviour from one file per kind.
+//!
+//! [`KINDS`] pairs a resource with its [`Kind`]; names, scope, verbs, short names, categories and subresources come from
+//! `data/resources.json` and are written nowhere else. A line without facts, or facts of a served resource without a
+//! line, fail the test below.
+
+mod access;
+mod builtin;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
+
+use serde::Deserialize;
+
+use self::builtin::{Kind, Shape};
+use crate::kind::{Resource, Subresource, Version};
+
+const RESOURCES: &str = include_str!("../data/resources.json");
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+const FLOWCONTROL: &str = "flowcontrol.apiserver.k8s.io";
+const NETWORKING: &str = "networking.k8s.io";
+const RBAC: &str = "rbac.authorization.k8s.io";
+const DEVICES: &str = "resource.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
+
+static PLAIN: Kind = Kind::PLAIN;
+static VIRTUAL: Kind = Kind::VIRTUAL;
+static STATUS: Kind = Kind { shape: Shape::STATUS, ..Kind::PLAIN };
+static WORKLOAD: Kind = Kind { shape: Shape::WORKLOAD, ..Kind::PLAIN };
+static GENERATION: Kind = Kind { shape: Shape::GENERATION, ..Kind::PLAIN };
+
+/// Group, plural, behaviour.
+static KINDS: &[(&str, &str, &Kind)] = &[
+    ("", "bindings", &VIRTUAL),
+    ("", "componentstatuses", &VIRTUAL),
+    ("", "configmaps", &PLAIN),
+    ("", "endpoints", &PLAIN),
+    ("", "events", &PLAIN),
+    ("", "limitranges", &PLAIN),
+    ("", "namespaces", &STATUS),
+    ("", "nodes", &STATUS),
+    ("", "persistentvolumeclaims", &STATUS),
+    ("", "persistentvolumes", &STATUS),
+    ("", "pods", &WORKLOAD),
+    ("", "podtemplates", &GENERATION),
+    ("", "replicationcontrollers", &WORKLOAD),
+    ("", "resourcequotas", &STATUS),
+    ("", "secrets", &PLAIN),
+    ("", "serviceaccounts", &PLAIN),
+    ("", "services", &STATUS),
+    (ADMISSION, "mutatingadmissionpolicies", &GENERATION),
+    (ADMISSION, "mutatingadmissionpolicybindings", &GENERATION),
+    (ADMISSION, "mutatingwebhookconfigurations", &GENERATION),
+    (ADMISSION, "validatingadmissionpolicies", &WORKLOAD),
+    (ADMISSION, "validatingadmissionpolicybindings", &GENERATION),
+    (ADMISSION, "validatingwebhookconfigurations", &GENERATION),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &WORKLOAD),
+    ("apiregistration.k8s.io", "apiservices", &STATUS),
+    ("apps", "controllerrevisions", &PLAIN),
+    ("apps", "daemonsets", &WORKLOAD),
+    ("apps", "deployments", &WORKLOAD),
+    ("apps", "replicasets", &WORKLOAD),
+    ("apps", "statefulsets", &WORKLOAD),
+    (AUTHENTICATION, "selfsubjectreviews", &VIRTUAL),
+    (AUTHENTICATION, "tokenreviews", &VIRTUAL),
+    (AUTHORIZATION, "localsubjectaccessreviews", &VIRTUAL),
+    (AUTHORIZATION, "selfsubjectaccessreviews", &VIRTUAL),
+    (AUTHORIZATION, "selfsubjectrulesreviews", &VIRTUAL),
+    (AUTHORIZATION, "subjectaccessreviews", &VIRTUAL),
+    ("autoscaling", "horizontalpodautoscalers", &STATUS),
+    ("batch", "cronjobs", &WORKLOAD),
+    ("batch", "jobs", &WORKLOAD),
+    ("certificates.k8s.io", "certificatesigningrequests", &STATUS),
+    ("coordination.k8s.io", "leases", &PLAIN),
+    ("discovery.k8s.io", "endpointslices", &PLAIN),
+    ("events.k8s.io", "events", &PLAIN),
+    (FLOWCONTROL, "flowschemas", &WORKLOAD),
+    (FLOWCONTROL, "prioritylevelconfigurations", &WORKLOAD),
+    (NETWORKING, "ingressclasses", &GENERATION),
+    (NETWORKING, "ingresses", &WORKLOAD),
+    (NETWORKING, "ipaddresses", &PLAIN),
+    (NETWORKING, "networkpolicies", &GENERATION),
+    (NETWORKING, "servicecidrs", &STATUS),
+    ("node.k8s.io", "runtimeclasses", &PLAIN),
+    ("policy", "poddisruptionbudgets", &WORKLOAD),
+    (RBAC, "clusterrolebindings", &PLAIN),
+    (RBAC, "clusterroles", &PLAIN),
+    (RBAC, "rolebindings", &PLAIN),
+    (RBAC, "roles", &PLAIN),
+    (DEVICES, "deviceclasses", &GENERATION),
+    (DEVICES, "resourceclaims", &STATUS),
+    (DEVICES, "resourceclaimtemplates", &PLAIN),
+    (DEVICES, "resourceslices", &GENERATION),
+    ("scheduling.k8s.io", "priorityclasses", &GENERATION),
+    (STORAGE, "csidrivers", &GENERATION),
+    (STORAGE, "csinodes", &PLAIN),
+    (STORAGE, "csistoragecapacities", &PLAIN),
+    (STORAGE, "storageclasses", &PLAIN),
+    (STORAGE, "volumeattachments", &STATUS),
+    (STORAGE, "volumeattributesclasses", &PLAIN),
+];
+
+/// Versions that clients are told to leave, with the words of the `Warning` header.
+static DEPRECATED: &[(&str, &str, &str, &str)] = &[
+    ("", "v1", "endpoints", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+    ("", "v1", "componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+];
+
+/// All built-in resources, in the order of [`KINDS`].
+pub fn all() -> &'static [Arc<Resource>] {
+    &REGISTRY.resources
+}
+
+/// The built-in resource of a group by its plural.
+pub fn find(group: &str, plural: &str) -> Option<&'static Arc<Resource>> {
+    REGISTRY.by_plural.get(&(group, plural)).map(|index| &REGISTRY.resources[*index])
+}
+
+/// The built-in resource of a group by its kind.
+pub fn by_kind(group: &str, kind: &str) -> Option<&'static Arc<Resource>> {
+    all().iter().find(|resource| resource.group == group && resource.kind == kind)
+}
+
+struct Registry {
+    resources: Vec<Arc<Resource>>,
+    by_plural: HashMap<(&'static str, &'static str), usize>,
+}
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+    // The table is part of the binary and its form is checked by the tests of this module.
+    let facts: Vec<Facts> = serde_json::from_str(RESOURCES).expect("data/resources.json has the form of Facts");
+    let mut registry = Registry { resources: Vec::new(), by_plural: HashMap::new() };
+    for (group, plural, kind) in KINDS {
+        let served: Vec<&Facts> = facts
+            .iter()
+            .filter(|facts| facts.served_by_default && facts.group == *group && facts.resource == *plural)
+            .collect();
+        if let Some(resource) = resource(&served, kind) {
+            registry.by_plural.insert((group, plural), registry.resources.len());
+            registry.resources.push(Arc::new(resource));
+        }
+    }
+    registry
+});
+
+/// What `data/resources.json` says of one resource in one version.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    group: String,
+    version: String,
+    resource: String,
+    kind: String,
+    singular: String,
+    namespaced: bool,
+    served_by_default: bool,
+    #[serde(default)]
+    short_names: Vec<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+    verbs: Vec<String>,
+    #[serde(default)]
+    subresources: Vec<SubresourceFacts>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SubresourceFacts {
+    name: String,
+    response_kind: ResponseKind,
+    verbs: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ResponseKind {
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    version: String,
+    kind: String,
+}
+
+/// One resource from the facts of its versions, preferred version first.
+fn resource(versions: &[&Facts], kind: &'static Kind) -> Option<Resource> {
+    let first = versions.first()?;
+    Some(Resource {
+        group: first.group.clone(),
+        plural: first.resource.clone(),
+        singular: first.singular.clone(),
+        kind: first.kind.clone(),
+        list_kind: format!("{}List", first.kind),
+        short_names: first.short_names.clone(),
+        categories: first.categories.clone(),
+        namespaced: first.namespaced,
+        verbs: first.verbs.clone(),
+        versions: versions.iter().enumerate().map(|(index, facts)| version(facts, index == 0)).collect(),
+        hooks: Arc::new(kind),
+    })
+}
+
+fn version(facts: &Facts, storage: bool) -> Version {
+    let deprecation_warning = DEPRECATED
+        .iter()
+        .find(|(group, version, plural, _)| {
+            (*group, *version, *plural) == (&*facts.group, &*facts.version, &*facts.resource)
+        })
+        .map(|(.., warning)| warning.to_string());
+    Version {
+        name: facts.version.clone(),
+        storage,
+        definition: definition(&facts.group, &facts.version, &facts.kind),
+        subresources: facts
+            .subresources
+            .iter()
+            .map(|sub| Subresource {
+                name: sub.name.clone(),
+                response: (
+                    sub.response_kind.group.clone(),
+                    sub.response_kind.version.clone(),
+                    sub.response_kind.kind.clone(),
+                ),
+                verbs: sub.verbs.clone(),
+            })
+            .collect(),
+        deprecation_warning,
+    }
+}
+
+/// The name of a type in the schema tables: the Go package of its group, dotted.
+pub fn definition(group: &str, version: &str, kind: &str) -> String {
+    let package = match group {
+        "" => "io.k8s.api.core",
+        "apiextensions.k8s.io" => "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
+        "apiregistration.k8s.io" => "io.k8s.kube-aggregator.pkg.apis.apiregistration",
+        "internal.apiserver.k8s.io" => "io.k8s.api.apiserverinternal",
+        _ => return format!("io.k8s.api.{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
+    };
+    format!("{package}.{version}.{kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_and_facts_name_the_same_resources() {
+        let facts: Vec<Facts> = serde_json::from_str(RESOURCES).unwrap();
+        assert_eq!(all().len(), KINDS.len(), "a line of KINDS has no facts");
+        for facts in facts.iter().filter(|facts| facts.served_by_default) {
+            assert!(find(&facts.group, &facts.resource).is_some(), "{}/{} has no line", facts.group, facts.resource);
+        }
+    }
+
+    #[test]
+    fn definitions_are_in_the_schema_table() {
+        let types: serde_json::Value = serde_json::from_str(include_str!("../data/types.json")).unwrap();
+        for resource in all() {
+            for version in &resource.versions {
+                assert!(types.get(&version.definition).is_some(), "{}", version.definition);
+            }
+        }
+    }
+
+    #[test]
+    fn the_preferred_version_is_stored() {
+        let scaler = find("autoscaling", "horizontalpodautoscalers").unwrap();
+        let versions: Vec<(&str, bool)> =
+            scaler.versions.iter().map(|version| (version.name.as_str(), version.storage)).collect();
+        assert_eq!(versions, [("v2", true), ("v1", false)]);
+    }
+}
