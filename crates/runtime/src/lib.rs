@@ -5,3 +5,5 @@
 pub mod cri {
     tonic::include_proto!("runtime.v1");
 }
+
+pub mod shim;
