@@ -25,6 +25,9 @@ pub struct Status {
     /// About which object, with the causes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: lets a client go on with a list whose revision is gone. Usually empty.
+    #[serde(skip)]
+    pub continue_token: String,
 }
 
 /// `meta/v1.StatusDetails`.
@@ -80,7 +83,13 @@ impl About<'_> {
 impl Status {
     /// Any failure by its parts.
     pub fn failure(code: u16, reason: &str, message: impl Into<String>) -> Status {
-        Status { code, status: "Failure".into(), reason: reason.into(), message: message.into(), details: None }
+        Status {
+            code,
+            status: "Failure".into(),
+            reason: reason.into(),
+            message: message.into(),
+            ..Status::default()
+        }
     }
 
     fn about(mut self, about: About<'_>) -> Status {
@@ -174,6 +183,17 @@ impl Status {
         .about(about)
     }
 
+    /// 405: the path exists, the method has no handler there.
+    pub fn method_not_allowed_on_path() -> Status {
+        let mut status = Status::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        );
+        status.details = Some(Box::default());
+        status
+    }
+
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Status {
         Status::failure(
@@ -245,6 +265,9 @@ impl Status {
         value["kind"] = "Status".into();
         value["apiVersion"] = "v1".into();
         value["metadata"] = Value::Object(serde_json::Map::new());
+        if !self.continue_token.is_empty() {
+            value["metadata"]["continue"] = self.continue_token.as_str().into();
+        }
         if self.code == 0
             && let Some(members) = value.as_object_mut()
         {
