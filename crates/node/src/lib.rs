@@ -1,1 +1,4 @@
+//! Roles: what starts, in which order, and with which stop policy.
 
+pub mod config;
+pub mod pki;

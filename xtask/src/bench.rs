@@ -1,0 +1,3 @@
+pub(crate) fn bench(_: &[String]) -> anyhow::Result<()> {
+    anyhow::bail!("no bench")
+}
