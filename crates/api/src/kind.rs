@@ -78,6 +78,8 @@ pub struct Context<'a> {
 
 /// Typed behaviour of one kind. Every method has the default of a kind without any.
 ///
+/// All methods but [`Hooks::convert`] see objects in the storage version (of the shared storage, where there is one).
+///
 /// Generic metadata (name, namespace, labels, uid, timestamps, generation, finalizers, managedFields) is the registry's;
 /// hooks see objects after it was filled in and must not touch it, but for `generation` where upstream does.
 pub trait Hooks: Send + Sync {

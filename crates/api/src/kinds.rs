@@ -5,7 +5,12 @@
 //! line, fail the test below.
 
 mod access;
+mod apps;
 mod builtin;
+mod cells;
+mod core;
+mod pod_spec;
+mod volume;
 
 use std::{
     collections::HashMap,
@@ -38,21 +43,21 @@ static GENERATION: Kind = Kind { shape: Shape::GENERATION, ..Kind::PLAIN };
 static KINDS: &[(&str, &str, &Kind)] = &[
     ("", "bindings", &VIRTUAL),
     ("", "componentstatuses", &VIRTUAL),
-    ("", "configmaps", &PLAIN),
+    ("", "configmaps", &core::config_map::KIND),
     ("", "endpoints", &PLAIN),
-    ("", "events", &PLAIN),
+    ("", "events", &core::event::KIND),
     ("", "limitranges", &PLAIN),
-    ("", "namespaces", &STATUS),
-    ("", "nodes", &STATUS),
+    ("", "namespaces", &core::namespace::KIND),
+    ("", "nodes", &core::node::KIND),
     ("", "persistentvolumeclaims", &STATUS),
     ("", "persistentvolumes", &STATUS),
-    ("", "pods", &WORKLOAD),
-    ("", "podtemplates", &GENERATION),
+    ("", "pods", &core::pod::KIND),
+    ("", "podtemplates", &core::pod_template::KIND),
     ("", "replicationcontrollers", &WORKLOAD),
     ("", "resourcequotas", &STATUS),
-    ("", "secrets", &PLAIN),
-    ("", "serviceaccounts", &PLAIN),
-    ("", "services", &STATUS),
+    ("", "secrets", &core::secret::KIND),
+    ("", "serviceaccounts", &core::service_account::KIND),
+    ("", "services", &core::service::KIND),
     (ADMISSION, "mutatingadmissionpolicies", &GENERATION),
     (ADMISSION, "mutatingadmissionpolicybindings", &GENERATION),
     (ADMISSION, "mutatingwebhookconfigurations", &GENERATION),
@@ -63,8 +68,8 @@ static KINDS: &[(&str, &str, &Kind)] = &[
     ("apiregistration.k8s.io", "apiservices", &STATUS),
     ("apps", "controllerrevisions", &PLAIN),
     ("apps", "daemonsets", &WORKLOAD),
-    ("apps", "deployments", &WORKLOAD),
-    ("apps", "replicasets", &WORKLOAD),
+    ("apps", "deployments", &apps::deployment::KIND),
+    ("apps", "replicasets", &apps::replica_set::KIND),
     ("apps", "statefulsets", &WORKLOAD),
     (AUTHENTICATION, "selfsubjectreviews", &VIRTUAL),
     (AUTHENTICATION, "tokenreviews", &VIRTUAL),
@@ -78,7 +83,7 @@ static KINDS: &[(&str, &str, &Kind)] = &[
     ("certificates.k8s.io", "certificatesigningrequests", &STATUS),
     ("coordination.k8s.io", "leases", &PLAIN),
     ("discovery.k8s.io", "endpointslices", &PLAIN),
-    ("events.k8s.io", "events", &PLAIN),
+    ("events.k8s.io", "events", &core::event::EVENTS_KIND),
     (FLOWCONTROL, "flowschemas", &WORKLOAD),
     (FLOWCONTROL, "prioritylevelconfigurations", &WORKLOAD),
     (NETWORKING, "ingressclasses", &GENERATION),

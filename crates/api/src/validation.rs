@@ -5,3 +5,5 @@
 pub mod field;
 pub mod metadata;
 pub mod names;
+pub mod net;
+pub mod taints;

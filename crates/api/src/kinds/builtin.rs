@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct Shape {
     /// There is a `status` subresource: status is dropped on create and kept by other updates.
     pub(crate) status: bool,
+    /// A new object may come with its status (nodes register themselves that way).
+    pub(crate) status_on_create: bool,
     /// Members whose change counts up `metadata.generation`; empty: the kind has no generation.
     pub(crate) generation: &'static [&'static str],
     /// Members of `metadata` that a status update must leave alone.
@@ -58,13 +60,14 @@ pub(crate) struct Kind {
 
 impl Shape {
     /// No status, no generation.
-    pub(crate) const PLAIN: Shape = Shape { status: false, generation: &[], status_keeps: &[] };
+    pub(crate) const PLAIN: Shape =
+        Shape { status: false, status_on_create: false, generation: &[], status_keeps: &[] };
     /// A generation, but no status subresource.
     pub(crate) const GENERATION: Shape = Shape { generation: &["spec"], ..Shape::PLAIN };
     /// A status subresource, no generation.
     pub(crate) const STATUS: Shape = Shape { status: true, ..Shape::PLAIN };
     /// Status and a generation that counts changes of `spec`.
-    pub(crate) const WORKLOAD: Shape = Shape { status: true, generation: &["spec"], status_keeps: &[] };
+    pub(crate) const WORKLOAD: Shape = Shape { status: true, ..Shape::GENERATION };
 }
 
 impl Kind {
@@ -110,7 +113,7 @@ impl Hooks for &'static Kind {
     }
 
     fn prepare_create(&self, object: &mut Value, cx: &Context<'_>) {
-        if self.shape.status {
+        if self.shape.status && !self.shape.status_on_create {
             object.drop_member("status");
         }
         if !self.shape.generation.is_empty() {

@@ -67,9 +67,11 @@ impl<'a> Field<'a> {
 
     /// Map entries with their places.
     pub fn entries(&self) -> impl Iterator<Item = (&str, Field<'_>)> {
-        self.value.as_object().into_iter().flatten().map(|(key, value)| {
-            (key.as_str(), Field { value, parent: Some(self), step: Step::Key(key) })
-        })
+        self.value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.as_str(), Field { value, parent: Some(self), step: Step::Key(key) }))
     }
 
     pub fn value(&self) -> &'a Value {

@@ -72,9 +72,7 @@ pub fn update(new: &Value, old: &Value) -> Errors {
     if generation.int().unwrap_or(0) < old_meta.get("generation").int().unwrap_or(0) {
         errors.push(generation.invalid("must not be decremented"));
     }
-    for name in
-        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
-    {
+    for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         meta.get(name).immutable(errors, &old_meta.get(name));
     }
     common(errors, meta);
@@ -129,10 +127,10 @@ fn owner_references(errors: &mut Errors, references: &Field<'_>) {
             }
         }
         if (api_version, kind) == ("v1", "Event") {
-            errors.push(references.invalid_value(
-                reference.value().clone(),
-                "/v1, Kind=Event is disallowed from being an owner",
-            ));
+            errors.push(
+                references
+                    .invalid_value(reference.value().clone(), "/v1, Kind=Event is disallowed from being an owner"),
+            );
         }
         if reference.get("controller").is_true() {
             let this = format!("{kind}/{}", text("name"));
@@ -183,11 +181,18 @@ mod tests {
         check(json!({"name": "a", "namespace": "b"}), true, &[]);
         check(json!({"namespace": "b"}), true, &["metadata.name: Required value: name or generateName is required"]);
         check(json!({"name": "a"}), true, &["metadata.namespace: Required value"]);
-        check(json!({"name": "a", "namespace": "b"}), false, &["metadata.namespace: Forbidden: not allowed on this type"]);
+        check(
+            json!({"name": "a", "namespace": "b"}),
+            false,
+            &["metadata.namespace: Forbidden: not allowed on this type"],
+        );
         check(
             json!({"name": "a", "labels": {"x y": "-"}}),
             false,
-            &["metadata.labels: Invalid value: \"x y\": name part must consist", "metadata.labels: Invalid value: \"-\": a valid label"],
+            &[
+                "metadata.labels: Invalid value: \"x y\": name part must consist",
+                "metadata.labels: Invalid value: \"-\": a valid label",
+            ],
         );
         check(
             json!({"name": "a", "finalizers": ["orphan", "foregroundDeletion"]}),

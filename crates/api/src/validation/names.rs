@@ -215,7 +215,8 @@ pub fn env_var_name(text: &str) -> Vec<String> {
     }
     if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') {
         messages.push(
-            "a valid environment variable name must consist only of printable ASCII characters other than '='".to_string(),
+            "a valid environment variable name must consist only of printable ASCII characters other than '='"
+                .to_string(),
         );
     }
     messages
@@ -272,11 +273,7 @@ pub fn path_segment(name: &str, prefix: bool) -> Vec<String> {
     if !prefix && matches!(name, "." | "..") {
         return vec![format!("may not be '{name}'")];
     }
-    ['/', '%']
-        .into_iter()
-        .filter(|bad| name.contains(*bad))
-        .map(|bad| format!("may not contain '{bad}'"))
-        .collect()
+    ['/', '%'].into_iter().filter(|bad| name.contains(*bad)).map(|bad| format!("may not contain '{bad}'")).collect()
 }
 
 /// What stands for a `generateName` when it is judged: a trailing dash is not its end.
@@ -327,7 +324,11 @@ mod tests {
             (port_name, "http", ""),
             (port_name, "1--1", "must contain at least one letter (a-z); must not contain consecutive hyphens"),
             (config_key, "..", "must not be '..'"),
-            (env_var_name, "a=b", "a valid environment variable name must consist only of printable ASCII characters other than '='"),
+            (
+                env_var_name,
+                "a=b",
+                "a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ),
         ];
         for (judge, text, want) in cases {
             assert_eq!(judge(text).join("; "), *want, "{text}");
