@@ -1,4 +1,4 @@
-//! A container runtime that serves CRI v1.
+//! A container runtime that serves CRI v1: images, sandboxes, containers, a shim per pod.
 
 /// The Container Runtime Interface as generated from `proto/cri.proto`: messages, client and server.
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated")]
@@ -6,4 +6,24 @@ pub mod cri {
     tonic::include_proto!("runtime.v1");
 }
 
+mod config;
+mod disk;
+mod id;
+pub mod images;
 pub mod shim;
+
+pub use config::{Config, Network, NetworkRequest, PortMapping, Registries};
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -24,6 +24,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use self::executor::Program;
 use super::protocol::{self, Exec, Overlay, Reply, Start};
+use crate::chain;
 
 /// Where a container's bundle (its directory) keeps libcontainer's own state.
 const STATE_DIR: &str = "oci";
@@ -186,18 +187,4 @@ fn adjust_oom_score(score: Option<i32>) {
     if let Some(score) = score {
         let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
