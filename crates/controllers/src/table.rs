@@ -1,0 +1,64 @@
+//! All controllers in one table, and how they are started.
+
+use tokio::task::JoinHandle;
+
+use crate::{
+    context::{Context, Scope},
+    deployment, endpoints, endpointslice, endpointslicemirroring, garbage, namespace, replicaset, replication, rootca,
+    serviceaccount,
+};
+
+/// One controller.
+pub struct Descriptor {
+    /// The name by which it is enabled, disabled, logged and counted.
+    pub name: &'static str,
+    /// Its ServiceAccount in `kube-system`, with the rights of `system:controller:ACCOUNT`.
+    pub account: &'static str,
+    /// The source that its events name.
+    pub component: &'static str,
+    /// What it watches.
+    pub watches: &'static [&'static str],
+    /// Whether it runs unless told otherwise.
+    pub default_on: bool,
+    start: fn(Scope) -> Vec<JoinHandle<()>>,
+}
+
+macro_rules! controllers {
+    ($($name:literal, $account:literal, $component:literal, $on:literal, [$($watch:literal)*], $start:path;)*) => {
+        &[$(Descriptor {
+            name: $name,
+            account: $account,
+            component: $component,
+            watches: &[$($watch),*],
+            default_on: $on,
+            start: $start,
+        }),*]
+    };
+}
+
+/// Name, account, event source, on by default, what is watched, start.
+#[rustfmt::skip]
+pub const CONTROLLERS: &[Descriptor] = controllers![
+    "replicaset", "replicaset-controller", "replicaset-controller", true, ["replicasets" "pods"], replicaset::start;
+    "replicationcontroller", "replication-controller", "replication-controller", true, ["replicationcontrollers" "pods"], replication::start;
+    "deployment", "deployment-controller", "deployment-controller", true, ["deployments" "replicasets" "pods"], deployment::start;
+    "endpoints", "endpoint-controller", "endpoint-controller", true, ["services" "pods" "endpoints"], endpoints::start;
+    "endpointslice", "endpointslice-controller", "endpoint-slice-controller", true, ["services" "pods" "nodes" "endpointslices"], endpointslice::start;
+    "endpointslicemirroring", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, ["endpoints" "services" "endpointslices"], endpointslicemirroring::start;
+    "serviceaccount", "service-account-controller", "service-account-controller", true, ["namespaces" "serviceaccounts"], serviceaccount::start;
+    "root-ca-certificate-publisher", "root-ca-cert-publisher", "root-ca-cert-publisher", true, ["namespaces" "configmaps"], rootca::start;
+    "namespace", "namespace-controller", "namespace-controller", true, ["namespaces" "pods"], namespace::start;
+    "garbage-collector", "generic-garbage-collector", "garbage-collector-controller", true, ["*"], garbage::start;
+];
+
+/// Starts the named controllers; an empty list starts those that run by default. The handles end after the context
+/// is cancelled and every pass under way is over. Unknown names are returned as an error text.
+pub fn start(context: &Context, enabled: &[&str]) -> Result<Vec<JoinHandle<()>>, String> {
+    if let Some(unknown) = enabled.iter().find(|n| !CONTROLLERS.iter().any(|c| c.name == **n)) {
+        let known: Vec<_> = CONTROLLERS.iter().map(|c| c.name).collect();
+        return Err(format!("there is no controller named {unknown}; choose from {}", known.join(", ")));
+    }
+    let chosen = |c: &&Descriptor| if enabled.is_empty() { c.default_on } else { enabled.contains(&c.name) };
+    let handles = CONTROLLERS.iter().filter(chosen).flat_map(|c| (c.start)(Scope::new(context, c)));
+    Ok(handles.collect())
+}
