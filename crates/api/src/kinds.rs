@@ -5,11 +5,27 @@
 //! line, fail the test below.
 
 mod access;
+mod admission;
+mod api_service;
 mod apps;
+mod autoscaling;
+mod batch;
 mod builtin;
 mod cells;
+mod certificate_signing_request;
 mod core;
+mod custom_resource_definition;
+mod devices;
+mod endpoint_slice;
+mod flowcontrol;
+mod lease;
+mod networking;
+mod pod_disruption_budget;
 mod pod_spec;
+mod priority_class;
+mod rbac;
+mod runtime_class;
+mod storage;
 mod volume;
 
 use std::{
@@ -19,7 +35,7 @@ use std::{
 
 use serde::Deserialize;
 
-use self::builtin::{Kind, Shape};
+use self::builtin::Kind;
 use crate::kind::{Resource, Subresource, Version};
 
 const RESOURCES: &str = include_str!("../data/resources.json");
@@ -33,81 +49,77 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const DEVICES: &str = "resource.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
 
-static PLAIN: Kind = Kind::PLAIN;
 static VIRTUAL: Kind = Kind::VIRTUAL;
-static STATUS: Kind = Kind { shape: Shape::STATUS, ..Kind::PLAIN };
-static WORKLOAD: Kind = Kind { shape: Shape::WORKLOAD, ..Kind::PLAIN };
-static GENERATION: Kind = Kind { shape: Shape::GENERATION, ..Kind::PLAIN };
 
 /// Group, plural, behaviour.
 static KINDS: &[(&str, &str, &Kind)] = &[
     ("", "bindings", &VIRTUAL),
-    ("", "componentstatuses", &VIRTUAL),
+    ("", "componentstatuses", &core::component_status::KIND),
     ("", "configmaps", &core::config_map::KIND),
-    ("", "endpoints", &PLAIN),
+    ("", "endpoints", &core::endpoints::KIND),
     ("", "events", &core::event::KIND),
-    ("", "limitranges", &PLAIN),
+    ("", "limitranges", &core::limit_range::KIND),
     ("", "namespaces", &core::namespace::KIND),
     ("", "nodes", &core::node::KIND),
-    ("", "persistentvolumeclaims", &STATUS),
-    ("", "persistentvolumes", &STATUS),
+    ("", "persistentvolumeclaims", &core::persistent_volume_claim::KIND),
+    ("", "persistentvolumes", &core::persistent_volume::KIND),
     ("", "pods", &core::pod::KIND),
     ("", "podtemplates", &core::pod_template::KIND),
-    ("", "replicationcontrollers", &WORKLOAD),
-    ("", "resourcequotas", &STATUS),
+    ("", "replicationcontrollers", &core::replication_controller::KIND),
+    ("", "resourcequotas", &core::resource_quota::KIND),
     ("", "secrets", &core::secret::KIND),
     ("", "serviceaccounts", &core::service_account::KIND),
     ("", "services", &core::service::KIND),
-    (ADMISSION, "mutatingadmissionpolicies", &GENERATION),
-    (ADMISSION, "mutatingadmissionpolicybindings", &GENERATION),
-    (ADMISSION, "mutatingwebhookconfigurations", &GENERATION),
-    (ADMISSION, "validatingadmissionpolicies", &WORKLOAD),
-    (ADMISSION, "validatingadmissionpolicybindings", &GENERATION),
-    (ADMISSION, "validatingwebhookconfigurations", &GENERATION),
-    ("apiextensions.k8s.io", "customresourcedefinitions", &WORKLOAD),
-    ("apiregistration.k8s.io", "apiservices", &STATUS),
-    ("apps", "controllerrevisions", &PLAIN),
-    ("apps", "daemonsets", &WORKLOAD),
+    (ADMISSION, "mutatingadmissionpolicies", &admission::policy::MUTATING),
+    (ADMISSION, "mutatingadmissionpolicybindings", &admission::binding::KIND),
+    (ADMISSION, "mutatingwebhookconfigurations", &admission::webhooks::MUTATING),
+    (ADMISSION, "validatingadmissionpolicies", &admission::policy::VALIDATING),
+    (ADMISSION, "validatingadmissionpolicybindings", &admission::binding::KIND),
+    (ADMISSION, "validatingwebhookconfigurations", &admission::webhooks::VALIDATING),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &custom_resource_definition::KIND),
+    ("apiregistration.k8s.io", "apiservices", &api_service::KIND),
+    ("apps", "controllerrevisions", &apps::controller_revision::KIND),
+    ("apps", "daemonsets", &apps::daemon_set::KIND),
     ("apps", "deployments", &apps::deployment::KIND),
     ("apps", "replicasets", &apps::replica_set::KIND),
-    ("apps", "statefulsets", &WORKLOAD),
+    ("apps", "statefulsets", &apps::stateful_set::KIND),
     (AUTHENTICATION, "selfsubjectreviews", &VIRTUAL),
     (AUTHENTICATION, "tokenreviews", &VIRTUAL),
     (AUTHORIZATION, "localsubjectaccessreviews", &VIRTUAL),
     (AUTHORIZATION, "selfsubjectaccessreviews", &VIRTUAL),
     (AUTHORIZATION, "selfsubjectrulesreviews", &VIRTUAL),
     (AUTHORIZATION, "subjectaccessreviews", &VIRTUAL),
-    ("autoscaling", "horizontalpodautoscalers", &STATUS),
-    ("batch", "cronjobs", &WORKLOAD),
-    ("batch", "jobs", &WORKLOAD),
-    ("certificates.k8s.io", "certificatesigningrequests", &STATUS),
-    ("coordination.k8s.io", "leases", &PLAIN),
-    ("discovery.k8s.io", "endpointslices", &PLAIN),
+    ("autoscaling", "horizontalpodautoscalers", &autoscaling::hpa::KIND),
+    ("batch", "cronjobs", &batch::cron_job::KIND),
+    ("batch", "jobs", &batch::job::KIND),
+    ("certificates.k8s.io", "certificatesigningrequests", &certificate_signing_request::KIND),
+    ("coordination.k8s.io", "leases", &lease::KIND),
+    ("discovery.k8s.io", "endpointslices", &endpoint_slice::KIND),
     ("events.k8s.io", "events", &core::event::EVENTS_KIND),
-    (FLOWCONTROL, "flowschemas", &WORKLOAD),
-    (FLOWCONTROL, "prioritylevelconfigurations", &WORKLOAD),
-    (NETWORKING, "ingressclasses", &GENERATION),
-    (NETWORKING, "ingresses", &WORKLOAD),
-    (NETWORKING, "ipaddresses", &PLAIN),
-    (NETWORKING, "networkpolicies", &GENERATION),
-    (NETWORKING, "servicecidrs", &STATUS),
-    ("node.k8s.io", "runtimeclasses", &PLAIN),
-    ("policy", "poddisruptionbudgets", &WORKLOAD),
-    (RBAC, "clusterrolebindings", &PLAIN),
-    (RBAC, "clusterroles", &PLAIN),
-    (RBAC, "rolebindings", &PLAIN),
-    (RBAC, "roles", &PLAIN),
-    (DEVICES, "deviceclasses", &GENERATION),
-    (DEVICES, "resourceclaims", &STATUS),
-    (DEVICES, "resourceclaimtemplates", &PLAIN),
-    (DEVICES, "resourceslices", &GENERATION),
-    ("scheduling.k8s.io", "priorityclasses", &GENERATION),
-    (STORAGE, "csidrivers", &GENERATION),
-    (STORAGE, "csinodes", &PLAIN),
-    (STORAGE, "csistoragecapacities", &PLAIN),
-    (STORAGE, "storageclasses", &PLAIN),
-    (STORAGE, "volumeattachments", &STATUS),
-    (STORAGE, "volumeattributesclasses", &PLAIN),
+    (FLOWCONTROL, "flowschemas", &flowcontrol::flow_schema::KIND),
+    (FLOWCONTROL, "prioritylevelconfigurations", &flowcontrol::priority_level::KIND),
+    (NETWORKING, "ingressclasses", &networking::ingress_class::KIND),
+    (NETWORKING, "ingresses", &networking::ingress::KIND),
+    (NETWORKING, "ipaddresses", &networking::ip_address::KIND),
+    (NETWORKING, "networkpolicies", &networking::network_policy::KIND),
+    (NETWORKING, "servicecidrs", &networking::service_cidr::KIND),
+    ("node.k8s.io", "runtimeclasses", &runtime_class::KIND),
+    ("policy", "poddisruptionbudgets", &pod_disruption_budget::KIND),
+    (RBAC, "clusterrolebindings", &rbac::binding::CLUSTER_ROLE_BINDING),
+    (RBAC, "clusterroles", &rbac::role::CLUSTER_ROLE),
+    (RBAC, "rolebindings", &rbac::binding::ROLE_BINDING),
+    (RBAC, "roles", &rbac::role::ROLE),
+    (DEVICES, "deviceclasses", &devices::class::KIND),
+    (DEVICES, "resourceclaims", &devices::claim::CLAIM),
+    (DEVICES, "resourceclaimtemplates", &devices::claim::TEMPLATE),
+    (DEVICES, "resourceslices", &devices::slice::KIND),
+    ("scheduling.k8s.io", "priorityclasses", &priority_class::KIND),
+    (STORAGE, "csidrivers", &storage::csi_driver::KIND),
+    (STORAGE, "csinodes", &storage::csi_node::KIND),
+    (STORAGE, "csistoragecapacities", &storage::csi_storage_capacity::KIND),
+    (STORAGE, "storageclasses", &storage::storage_class::KIND),
+    (STORAGE, "volumeattachments", &storage::volume_attachment::KIND),
+    (STORAGE, "volumeattributesclasses", &storage::volume_attributes_class::KIND),
 ];
 
 /// Versions that clients are told to leave, with the words of the `Warning` header.

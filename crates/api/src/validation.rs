@@ -6,4 +6,5 @@ pub mod field;
 pub mod metadata;
 pub mod names;
 pub mod net;
+pub mod numbers;
 pub mod taints;

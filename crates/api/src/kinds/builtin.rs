@@ -23,9 +23,15 @@ pub(crate) struct Shape {
     pub(crate) status_on_create: bool,
     /// Members whose change counts up `metadata.generation`; empty: the kind has no generation.
     pub(crate) generation: &'static [&'static str],
+    /// A new object has the generation 1; else it has none until its first change.
+    pub(crate) generation_on_create: bool,
     /// Members of `metadata` that a status update must leave alone.
     pub(crate) status_keeps: &'static [&'static str],
 }
+
+/// Members of `metadata` that strict status strategies leave alone.
+pub(crate) const RESET_FOR_STATUS: &[&str] =
+    &["deletionTimestamp", "generation", "labels", "annotations", "finalizers", "ownerReferences"];
 
 /// The behaviour of one built-in kind.
 pub(crate) struct Kind {
@@ -60,8 +66,13 @@ pub(crate) struct Kind {
 
 impl Shape {
     /// No status, no generation.
-    pub(crate) const PLAIN: Shape =
-        Shape { status: false, status_on_create: false, generation: &[], status_keeps: &[] };
+    pub(crate) const PLAIN: Shape = Shape {
+        status: false,
+        status_on_create: false,
+        generation: &[],
+        generation_on_create: true,
+        status_keeps: &[],
+    };
     /// A generation, but no status subresource.
     pub(crate) const GENERATION: Shape = Shape { generation: &["spec"], ..Shape::PLAIN };
     /// A status subresource, no generation.
@@ -116,7 +127,7 @@ impl Hooks for &'static Kind {
         if self.shape.status && !self.shape.status_on_create {
             object.drop_member("status");
         }
-        if !self.shape.generation.is_empty() {
+        if self.shape.generation_on_create && !self.shape.generation.is_empty() {
             object.object("metadata").insert("generation".into(), 1.into());
         }
         (self.create)(object, cx);

@@ -67,6 +67,43 @@ pub(crate) fn count(object: &Value, path: &str) -> i64 {
     walk(object, path).as_i64().unwrap_or(0)
 }
 
+/// The text, or `<unset>` when absent.
+pub(crate) fn or_unset(value: &Value) -> Value {
+    value.as_str().unwrap_or("<unset>").into()
+}
+
+/// A boolean that is false when absent.
+pub(crate) fn flag(object: &Value, path: &str) -> Value {
+    walk(object, path).as_bool().unwrap_or(false).into()
+}
+
+/// A quantity as it is stored; `0` when absent.
+pub(crate) fn quantity(value: &Value) -> Value {
+    value.as_str().unwrap_or("0").into()
+}
+
+/// Access modes of a volume in their short form, without repetition.
+pub(crate) fn access_modes(modes: &Value) -> Value {
+    const SHORT: &[(&str, &str)] =
+        &[("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let modes = modes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts: Vec<&str> =
+        SHORT.iter().filter(|(mode, _)| modes.iter().any(|have| have == mode)).map(|(_, short)| *short).collect();
+    texts.join(",").into()
+}
+
+/// The first `shown` texts, and how many more there are; `<none>` for none.
+pub(crate) fn first_of(texts: &[String], shown: usize) -> String {
+    if texts.is_empty() {
+        return NONE.to_string();
+    }
+    let head = texts[..texts.len().min(shown)].join(",");
+    match texts.len().saturating_sub(shown) {
+        0 => head,
+        more => format!("{head} + {more} more..."),
+    }
+}
+
 /// Names and images of a pod spec's containers, each joined with commas.
 pub(crate) fn containers(pod_spec: &Value) -> [Value; 2] {
     let join = |member: &str| {

@@ -111,6 +111,30 @@ pub fn annotations(errors: &mut Errors, annotations: &Field<'_>) {
     }
 }
 
+/// A label selector: known operators, values where they belong.
+pub fn label_selector(errors: &mut Errors, selector: &Field<'_>) {
+    labels(errors, &selector.get("matchLabels"));
+    let expressions = &selector.get("matchExpressions");
+    for expression in expressions.items() {
+        let (key, operator, values) = (expression.get("key"), expression.get("operator"), &expression.get("values"));
+        match operator.str() {
+            "In" | "NotIn" if values.is_empty() => {
+                errors.push(values.required("must be specified when `operator` is 'In' or 'NotIn'"));
+            }
+            "In" | "NotIn" => {}
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                errors.push(values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+            }
+            "Exists" | "DoesNotExist" => {}
+            _ => errors.push(operator.invalid("not a valid selector operator")),
+        }
+        key.judge(errors, names::qualified_name(key.str()));
+        for value in values.items() {
+            value.judge(errors, names::label_value(value.str()));
+        }
+    }
+}
+
 fn owner_references(errors: &mut Errors, references: &Field<'_>) {
     let mut controller: Option<String> = None;
     for reference in references.items() {

@@ -80,3 +80,21 @@ pub fn port_or_name(errors: &mut Errors, field: &Field<'_>) {
         }
     }
 }
+
+/// `example.com/path`: a domain, a slash and a path of URL characters.
+pub fn domain_prefixed_path(errors: &mut Errors, field: &Field<'_>) {
+    const PATH: &str = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+";
+    if field.str().is_empty() {
+        errors.push(field.required(""));
+        return;
+    }
+    let Some((host, path)) = field.str().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty())
+    else {
+        errors.push(field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
+        return;
+    };
+    errors.extend(names::dns_subdomain(host).into_iter().map(|message| field.invalid_value(host, message)));
+    if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
+        errors.push(field.invalid_value(path, names::pattern("Invalid path", PATH, &[])));
+    }
+}

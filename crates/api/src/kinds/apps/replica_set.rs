@@ -12,15 +12,8 @@ use crate::{
     validation::field::walk,
 };
 
-pub(crate) static KIND: Kind = Kind {
-    shape: Shape::WORKLOAD,
-    default,
-    fields: &["status.replicas"],
-    field: |object, path| count(object, path).to_string(),
-    row: Some(row),
-    scale_selector: Some("spec.selector"),
-    ..Kind::PLAIN
-};
+pub(crate) static KIND: Kind =
+    Kind { shape: Shape::WORKLOAD, default, row: Some(row), scale_selector: Some("spec.selector"), ..Kind::PLAIN };
 
 fn default(object: &mut Value) {
     let spec = object.member("spec");

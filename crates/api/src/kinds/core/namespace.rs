@@ -40,11 +40,7 @@ pub(crate) static KIND: Kind = Kind {
     },
     validate: |errors, namespace, _| finalizers(errors, namespace, false),
     validate_update: Some(validate_update),
-    fields: &["status.phase", "name"],
-    field: |namespace, path| {
-        let path = if path == "name" { "metadata.name" } else { path };
-        walk(namespace, path).as_str().unwrap_or_default().to_string()
-    },
+    fields: &["status.phase"],
     row: Some(|namespace, now| {
         vec![cells::name(namespace), walk(namespace, "status.phase").clone(), cells::age(namespace, now)]
     }),

@@ -9,7 +9,7 @@ use crate::{
     kind::{Context, Part},
     kinds::{
         access::{Members, keep},
-        builtin::{Kind, Shape, text_at},
+        builtin::{Kind, RESET_FOR_STATUS, Shape, text_at},
         pod_spec,
     },
     validation::field::walk,
@@ -164,14 +164,10 @@ fn update(new: &mut Value, old: &Value, cx: &Context<'_>) {
     }
 }
 
-/// Members of `metadata` that subresource writes leave alone.
-const SUBRESOURCE_KEEPS: &[&str] =
-    &["deletionTimestamp", "generation", "labels", "annotations", "finalizers", "ownerReferences"];
-
 /// The old object again, with `change` made to its spec.
 fn keep_all_but(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
     keep(new, old, "spec");
-    for name in SUBRESOURCE_KEEPS {
+    for name in RESET_FOR_STATUS {
         keep(new.member("metadata"), &old["metadata"], name);
     }
     change(new.member("spec"));

@@ -1,0 +1,4 @@
+//! Kinds of the `batch` group.
+
+pub(super) mod cron_job;
+pub(super) mod job;

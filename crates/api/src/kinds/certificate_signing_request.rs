@@ -1,0 +1,102 @@
+//! CertificateSigningRequest: asks a signer for a certificate; approved or denied by others than its author.
+
+use serde_json::{Value, json};
+
+use crate::{
+    kind::{Context, Part},
+    kinds::{
+        access::{Members, keep},
+        builtin::{Kind, Shape},
+        cells,
+    },
+    validation::field::walk,
+};
+
+pub(crate) static KIND: Kind = Kind {
+    shape: Shape::STATUS,
+    name: |_, _| Vec::new(),
+    create,
+    update,
+    fields: &["spec.signerName"],
+    row: Some(row),
+    ..Kind::PLAIN
+};
+
+/// Who asks is who sent the request, whatever the object says.
+fn create(request: &mut Value, cx: &Context<'_>) {
+    let spec = request.member("spec");
+    for name in ["username", "uid", "groups", "extra"] {
+        spec.drop_member(name);
+    }
+    if !cx.user.is_empty() {
+        spec.set("username", cx.user);
+    }
+    if !cx.groups.is_empty() {
+        spec.set("groups", cx.groups.to_vec());
+    }
+    request.set("status", json!({}));
+}
+
+fn update(new: &mut Value, old: &Value, cx: &Context<'_>) {
+    keep(new, old, "spec");
+    match cx.part {
+        Part::Main => {}
+        Part::Status => {
+            // Decisions are the approval subresource's.
+            let decided = |condition: &Value| matches!(condition.text("type"), "Approved" | "Denied");
+            let mut conditions: Vec<Value> = conditions(old).filter(|condition| decided(condition)).cloned().collect();
+            conditions.extend(self::conditions(new).filter(|condition| !decided(condition)).cloned());
+            set_conditions(new, old, conditions, cx.now);
+        }
+        Part::Other(_) => {}
+    }
+}
+
+fn conditions(request: &Value) -> impl Iterator<Item = &Value> {
+    walk(request, "status.conditions").as_array().into_iter().flatten()
+}
+
+/// Writes conditions with their times: the change of status, and the last update.
+fn set_conditions(request: &mut Value, old: &Value, mut list: Vec<Value>, now: &str) {
+    for condition in &mut list {
+        condition.fill("lastUpdateTime", now);
+        if condition["lastTransitionTime"].is_null() {
+            let same = conditions(old).find(|old| {
+                old.text("type") == condition.text("type") && old.text("status") == condition.text("status")
+            });
+            let time = same.map_or(Value::from(now), |old| old["lastTransitionTime"].clone());
+            condition.set("lastTransitionTime", time);
+        }
+    }
+    if list.is_empty() {
+        request.member("status").drop_member("conditions");
+    } else {
+        request.member("status").set("conditions", list);
+    }
+}
+
+fn row(request: &Value, now: &str) -> Vec<Value> {
+    let spec = &request["spec"];
+    let has = |kind: &str| conditions(request).any(|condition| condition.text("type") == kind);
+    let mut state = match () {
+        () if has("Denied") => "Denied",
+        () if has("Approved") => "Approved",
+        () => "Pending",
+    }
+    .to_string();
+    if has("Failed") {
+        state += ",Failed";
+    }
+    if !request["status"].text("certificate").is_empty() {
+        state += ",Issued";
+    }
+    let duration = spec["expirationSeconds"].as_i64().map(|seconds| cells::human(seconds as f64));
+    vec![
+        cells::name(request),
+        cells::age(request, now),
+        cells::or_none(spec.text("signerName")),
+        spec.text("username").into(),
+        cells::or_none(&duration.unwrap_or_default()),
+        state.into(),
+    ]
+}

@@ -1,0 +1,57 @@
+//! ReplicationController: the ReplicaSet's forerunner, with a selector by equality only.
+
+use serde_json::Value;
+
+use crate::{
+    kinds::{
+        access::Members,
+        builtin::{Kind, Shape},
+        cells::{self, count},
+        pod_spec,
+    },
+    validation::field::walk,
+};
+
+pub(crate) static KIND: Kind = Kind {
+    shape: Shape::WORKLOAD,
+    default,
+    fields: &["status.replicas"],
+    field: |object, path| count(object, path).to_string(),
+    row: Some(|object, now| {
+        let spec = &object["spec"];
+        let [names, images] = cells::containers(walk(spec, "template.spec"));
+        vec![
+            cells::name(object),
+            count(spec, "replicas").into(),
+            count(object, "status.replicas").into(),
+            count(object, "status.readyReplicas").into(),
+            cells::age(object, now),
+            names,
+            images,
+            cells::labels(&spec["selector"]),
+        ]
+    }),
+    orphan_by_default: true,
+    scale_selector: Some("spec.selector"),
+    ..Kind::PLAIN
+};
+
+/// Selector and labels come from the template when they are not given.
+fn default(object: &mut Value) {
+    let labels = walk(object, "spec.template.metadata.labels").clone();
+    let empty = |value: &Value| value.as_object().is_none_or(|map| map.is_empty());
+    if !empty(&labels) {
+        if empty(walk(object, "spec.selector")) {
+            object.member("spec").set("selector", labels.clone());
+        }
+        if empty(walk(object, "metadata.labels")) {
+            object.member("metadata").set("labels", labels);
+        }
+    }
+    let spec = object.member("spec");
+    spec.fill("replicas", 1);
+    if let Some(template) = spec.existing("template") {
+        pod_spec::default_template(template);
+    }
+    object.member("status").fill("replicas", 0);
+}

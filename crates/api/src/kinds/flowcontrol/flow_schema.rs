@@ -1,0 +1,33 @@
+//! FlowSchema: which requests go to which priority level.
+
+use crate::kinds::{
+    access::Members,
+    builtin::{Kind, RESET_FOR_STATUS, Shape},
+    cells,
+};
+
+pub(crate) static KIND: Kind = Kind {
+    shape: Shape { status_keeps: RESET_FOR_STATUS, ..Shape::WORKLOAD },
+    default: |schema| {
+        schema.object("status");
+        schema.member("spec").fill_zero("matchingPrecedence", 1000);
+    },
+    row: Some(|schema, now| {
+        let spec = &schema["spec"];
+        let dangling = schema["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.text("type") == "Dangling")
+            .map_or("?", |condition| condition.text("status"));
+        vec![
+            cells::name(schema),
+            spec["priorityLevelConfiguration"].text("name").into(),
+            cells::count(spec, "matchingPrecedence").into(),
+            cells::or_none(spec["distinguisherMethod"].text("type")),
+            cells::age(schema, now),
+            dangling.into(),
+        ]
+    }),
+    ..Kind::PLAIN
+};

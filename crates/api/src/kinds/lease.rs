@@ -1,0 +1,34 @@
+//! Lease: who leads, or lives, and until when.
+
+use crate::{
+    kinds::{access::Members, builtin::Kind, cells},
+    validation::names,
+};
+
+pub(crate) static KIND: Kind = Kind {
+    default: |lease| {
+        lease.object("spec");
+    },
+    validate: |errors, lease, _| {
+        let spec = &lease.get("spec");
+        spec.get("leaseDurationSeconds").positive(errors);
+        spec.get("leaseTransitions").not_negative(errors);
+        let strategy = spec.get("strategy");
+        if strategy.exists() {
+            let text = strategy.str();
+            if text != "OldestEmulationVersion" {
+                strategy.judge(errors, names::qualified_name(text));
+            }
+        }
+        let holder = spec.get("holderIdentity");
+        if holder.exists() && holder.str().is_empty() {
+            errors.push(holder.invalid("must not be empty"));
+        }
+    },
+    row: Some(|lease, now| {
+        vec![cells::name(lease), lease["spec"].text("holderIdentity").into(), cells::age(lease, now)]
+    }),
+    create_on_update: true,
+    unconditional_update: false,
+    ..Kind::PLAIN
+};

@@ -1,0 +1,15 @@
+//! VolumeAttributesClass: attributes of volumes that can change while they are in use.
+
+use crate::kinds::{access::Members, builtin::Kind, cells};
+
+pub(crate) static KIND: Kind = Kind {
+    validate_update: Some(|errors, new, old, _| {
+        for name in ["driverName", "parameters"] {
+            if !crate::validation::field::same(new.get(name).value(), old.get(name).value()) {
+                errors.push(new.get(name).forbidden(format!("updates to {name} are forbidden.")));
+            }
+        }
+    }),
+    row: Some(|class, now| vec![cells::name(class), class.text("driverName").into(), cells::age(class, now)]),
+    ..Kind::PLAIN
+};
