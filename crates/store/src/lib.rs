@@ -1,13 +1,22 @@
 //! Where objects live: keys, bytes and revisions.
 //!
 //! [`Store`] is what a backend must do; [`embedded`] does it in one directory; [`cache`] serves reads and watches from
-//! memory over any backend. Invariant: nothing here knows a kind.
+//! memory over any backend; `conformance` holds the checks that every backend must pass. Invariant: nothing here knows
+//! a kind.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod embedded;
+pub mod metrics;
+
+pub use embedded::Embedded;
+pub use metrics::Metrics;
 
 /// A point in the store's history: one per transaction that changed something. Starts at 1.
 pub type Revision = u64;
@@ -108,6 +117,21 @@ pub struct Event {
     pub prev: Option<Entry>,
     /// Revision at which the key was created (of the deleted key, for a delete).
     pub create_revision: Revision,
+    /// The lease that the key is attached to now.
+    pub lease: Option<LeaseId>,
+}
+
+impl Event {
+    /// The key's entry after this change; `None`: it was deleted.
+    pub fn entry(&self) -> Option<Entry> {
+        Some(Entry {
+            key: self.key.clone(),
+            value: self.value.clone()?,
+            create_revision: self.create_revision,
+            mod_revision: self.revision,
+            lease: self.lease,
+        })
+    }
 }
 
 /// What a watch yields: events in revision order, all events of a revision together.
@@ -133,6 +157,9 @@ pub enum Error {
     /// Nothing was written; a retry may succeed once there is room.
     #[error("the datastore's disk is full")]
     DiskFull,
+    /// The request contradicts itself, such as two writes of one key in a transaction.
+    #[error("invalid request to the datastore: {0}")]
+    Invalid(String),
     #[error("the datastore failed: {0}")]
     Backend(String),
     #[error("the datastore is shutting down")]
@@ -147,6 +174,11 @@ pub trait Store: Send + Sync + 'static {
     async fn txn(&self, txn: Txn) -> Result<Outcome, Error>;
     /// Changes under `prefix` after revision `after`.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error>;
+    /// The newest revision that changed something under `prefix`, and the newest revision of all.
+    ///
+    /// A reader that has seen the first has seen the state at the second. A backend that cannot tell answers with the
+    /// newest revision twice and then owes every watch under `prefix` a [`WatchItem::Progress`] up to it.
+    async fn changed(&self, prefix: &str) -> Result<(Revision, Revision), Error>;
     /// Forgets history before `revision` (the state at `revision` stays readable).
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
     /// A lease that deletes its keys `ttl` after it was granted or kept alive.
