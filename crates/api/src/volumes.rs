@@ -39,7 +39,7 @@ pub fn matches(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool
         && wish.selector.as_ref().is_none_or(|wanted| {
             let wanted = serde_json::to_value(wanted).unwrap_or(Value::Null);
             let labels = volume.metadata.labels.clone().unwrap_or_default();
-            selector::Labels::from_object(&wanted).is_ok_and(|wanted| wanted.matches(&labels))
+            selector::LabelSelector::from_object(&wanted).is_ok_and(|wanted| wanted.matches_map(&labels))
         })
 }
 

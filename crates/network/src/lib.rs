@@ -1,1 +1,4 @@
+//! What connects pods and Services: the pod network of a node, and its service proxy.
 
+pub mod nft;
+pub mod pod;

@@ -90,8 +90,6 @@ fn locate(program: &str) -> io::Result<PathBuf> {
 fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let path = |line: &str| {
-        line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from)
-    };
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
     Ok(text.lines().filter_map(path).collect())
 }

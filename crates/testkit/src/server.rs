@@ -112,7 +112,10 @@ impl Server {
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let kubectl = std::env::var_os("NAVARCH_TEST_KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from);
         let mut command = self.host.command(kubectl);
-        command.env("KUBECONFIG", self.data().join("kubeconfig")).env("HOME", self.host.directory.path()).args(arguments);
+        command
+            .env("KUBECONFIG", self.data().join("kubeconfig"))
+            .env("HOME", self.host.directory.path())
+            .args(arguments);
         command
     }
 
