@@ -9,5 +9,8 @@ pub mod kinds;
 pub mod validation;
 pub mod intstr;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod time;
+pub mod pod_resources;
+pub mod volumes;
