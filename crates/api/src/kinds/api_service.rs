@@ -18,21 +18,18 @@ pub(crate) static KIND: Kind = Kind {
     shape: Shape { status_keeps: &["labels", "annotations", "finalizers", "ownerReferences"], ..Shape::STATUS },
     name: |name, _| names::path_segment(name, false),
     default: |service| {
-        service.object("status");
         if let Some(reference) = service.member("spec").existing("service") {
             reference.fill("port", 443);
         }
     },
     create: |service, cx| {
-        let local = walk(service, "spec.service").is_null();
-        let status = match local {
-            false => json!({}),
-            true => json!({"conditions": [{
+        if walk(service, "spec.service").is_null() {
+            let condition = json!([{
                 "type": "Available", "status": "True", "reason": "Local", "lastTransitionTime": cx.now,
                 "message": "Local APIServices are always available",
-            }]}),
-        };
-        service.set("status", status);
+            }]);
+            service.member("status").set("conditions", condition);
+        }
     },
     validate: |errors, service, _| validate(errors, service),
     row: Some(|service, now| {

@@ -3,7 +3,7 @@
 //! A kind's file fills in what differs from [`Kind::PLAIN`]; the generic rules (status is the status subresource's,
 //! `generation` counts changes of the spec) are written here once and chosen by [`Shape`].
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::access::{Members, keep};
 use crate::{
@@ -39,6 +39,8 @@ pub(crate) struct Kind {
     /// Judges a name; the flag says that it is a `generateName`.
     pub(crate) name: fn(&str, bool) -> Vec<String>,
     pub(crate) default: fn(&mut Value),
+    /// The status of an object about which nothing is known: what is never absent for readers.
+    pub(crate) empty_status: fn() -> Value,
     /// After the generic part of a create.
     pub(crate) create: fn(&mut Value, &Context<'_>),
     /// After the generic part of an update: new, old.
@@ -87,6 +89,7 @@ impl Kind {
         shape: Shape::PLAIN,
         name: names::subdomain_name,
         default: |_| {},
+        empty_status: || Value::Object(Map::new()),
         create: |_, _| {},
         update: |_, _, _| {},
         validate: |_, _, _| {},
@@ -120,12 +123,20 @@ pub(crate) fn text_at(object: &Value, path: &'static str) -> String {
 
 impl Hooks for &'static Kind {
     fn default(&self, object: &mut Value, _cx: &Context<'_>) {
+        if self.shape.status {
+            let status = object.object("status");
+            if let Value::Object(members) = (self.empty_status)() {
+                for (name, value) in members {
+                    status.entry(name).or_insert(value);
+                }
+            }
+        }
         (self.default)(object);
     }
 
     fn prepare_create(&self, object: &mut Value, cx: &Context<'_>) {
         if self.shape.status && !self.shape.status_on_create {
-            object.drop_member("status");
+            object.set("status", (self.empty_status)());
         }
         if self.shape.generation_on_create && !self.shape.generation.is_empty() {
             object.object("metadata").insert("generation".into(), 1.into());

@@ -1,6 +1,7 @@
 //! CertificateSigningRequest: asks a signer for a certificate; approved or denied by others than its author.
 
-use serde_json::{Value, json};
+use jiff::SignedDuration;
+use serde_json::Value;
 
 use crate::{
     kind::{Context, Part},
@@ -9,6 +10,7 @@ use crate::{
         builtin::{Kind, Shape},
         cells,
     },
+    time,
     validation::field::walk,
 };
 
@@ -34,7 +36,6 @@ fn create(request: &mut Value, cx: &Context<'_>) {
     if !cx.groups.is_empty() {
         spec.set("groups", cx.groups.to_vec());
     }
-    request.set("status", json!({}));
 }
 
 fn update(new: &mut Value, old: &Value, cx: &Context<'_>) {
@@ -90,7 +91,7 @@ fn row(request: &Value, now: &str) -> Vec<Value> {
     if !request["status"].text("certificate").is_empty() {
         state += ",Issued";
     }
-    let duration = spec["expirationSeconds"].as_i64().map(|seconds| cells::human(seconds as f64));
+    let duration = spec["expirationSeconds"].as_i64().map(|seconds| time::human(SignedDuration::from_secs(seconds)));
     vec![
         cells::name(request),
         cells::age(request, now),

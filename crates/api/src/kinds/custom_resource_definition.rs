@@ -15,13 +15,8 @@ use crate::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
     default,
-    create: |definition, _| {
-        definition.set(
-            "status",
-            json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": null}),
-        );
-        add_stored_version(definition);
-    },
+    empty_status: || json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": null}),
+    create: |definition, _| add_stored_version(definition),
     update: |new, _, cx: &Context<'_>| {
         if cx.part == Part::Main {
             add_stored_version(new);

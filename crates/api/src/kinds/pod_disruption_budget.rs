@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::{
     kind::{Context, Part},
     kinds::{
-        access::Members,
         builtin::{Kind, Shape},
         cells,
     },
@@ -17,18 +16,7 @@ use crate::{
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
-    default: |budget| {
-        let status = budget.member("status");
-        for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
-            status.fill(name, 0);
-        }
-    },
-    create: |budget, _| {
-        budget.set(
-            "status",
-            json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}),
-        );
-    },
+    empty_status: || json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}),
     validate: |errors, budget, _| spec(errors, budget),
     validate_update: Some(validate_update),
     row: Some(|budget, now| {

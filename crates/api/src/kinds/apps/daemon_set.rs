@@ -1,6 +1,6 @@
 //! DaemonSet: one pod on every node that fits.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     kind::Part,
@@ -19,8 +19,8 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
     default,
+    empty_status: || json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}),
     create: |set, _| {
-        set.set("status", empty_status());
         if template_generation(set) < 1 {
             set_template_generation(set, 1);
         }
@@ -51,12 +51,6 @@ pub(crate) static KIND: Kind = Kind {
     ..Kind::PLAIN
 };
 
-fn empty_status() -> Value {
-    serde_json::json!({
-        "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
-    })
-}
-
 fn template_generation(set: &Value) -> i64 {
     walk(set, "metadata.annotations")
         .get(TEMPLATE_GENERATION)
@@ -70,10 +64,6 @@ fn set_template_generation(set: &mut Value, number: i64) {
 }
 
 fn default(set: &mut Value) {
-    let status = set.member("status");
-    for (name, zero) in empty_status().as_object().into_iter().flatten() {
-        status.fill(name, zero.clone());
-    }
     let spec = set.member("spec");
     let strategy = spec.member("updateStrategy");
     strategy.fill("type", "RollingUpdate");

@@ -34,7 +34,6 @@ pub(crate) static KIND: Kind = Kind {
 };
 
 fn default(deployment: &mut Value) {
-    deployment.object("status");
     let spec = deployment.member("spec");
     spec.fill("replicas", 1);
     spec.fill("revisionHistoryLimit", 10);

@@ -1,6 +1,6 @@
 //! ReplicaSet: so many pods of one template.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     kinds::{
@@ -12,14 +12,19 @@ use crate::{
     validation::field::walk,
 };
 
-pub(crate) static KIND: Kind =
-    Kind { shape: Shape::WORKLOAD, default, row: Some(row), scale_selector: Some("spec.selector"), ..Kind::PLAIN };
+pub(crate) static KIND: Kind = Kind {
+    shape: Shape::WORKLOAD,
+    default,
+    empty_status: || json!({"replicas": 0}),
+    row: Some(row),
+    scale_selector: Some("spec.selector"),
+    ..Kind::PLAIN
+};
 
 fn default(object: &mut Value) {
     let spec = object.member("spec");
     spec.fill("replicas", 1);
     pod_spec::default_template(spec.member("template"));
-    object.member("status").fill("replicas", 0);
 }
 
 fn row(object: &Value, now: &str) -> Vec<Value> {

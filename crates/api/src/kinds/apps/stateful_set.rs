@@ -1,6 +1,6 @@
 //! StatefulSet: pods with names and storage of their own, in order.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     kinds::{
@@ -17,6 +17,7 @@ pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
     name: names::label_name,
     default,
+    empty_status: || json!({"replicas": 0, "availableReplicas": 0}),
     row: Some(|set, now| {
         let [names, images] = cells::containers(walk(set, "spec.template.spec"));
         vec![
@@ -32,9 +33,6 @@ pub(crate) static KIND: Kind = Kind {
 };
 
 fn default(set: &mut Value) {
-    let status = set.member("status");
-    status.fill("replicas", 0);
-    status.fill("availableReplicas", 0);
     let spec = set.member("spec");
     spec.fill("podManagementPolicy", "OrderedReady");
     let strategy = spec.member("updateStrategy");

@@ -17,9 +17,7 @@ pub(crate) static KIND: Kind = Kind {
     shape: Shape::STATUS,
     name: names::subdomain_name,
     default,
-    create: |scaler, _| {
-        scaler.set("status", json!({"currentMetrics": null, "desiredReplicas": 0}));
-    },
+    empty_status: || json!({"currentMetrics": null, "desiredReplicas": 0}),
     row: Some(row),
     convert: |scaler, from, to| {
         match (from, to) {

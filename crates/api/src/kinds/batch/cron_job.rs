@@ -15,7 +15,6 @@ use crate::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
     default: |cron| {
-        cron.object("status");
         let spec = cron.member("spec");
         spec.fill("concurrencyPolicy", "Allow");
         spec.fill("suspend", false);

@@ -10,7 +10,7 @@ use crate::{
         cells::{self, count},
         pod_spec,
     },
-    validation::field::walk,
+    validation::field::{same, walk},
 };
 
 /// Labels that tie a Job's pods to it; the second pair is the older spelling.
@@ -25,7 +25,6 @@ pub(crate) static KIND: Kind = Kind {
         if has_labels(&labels) && !has_labels(walk(job, "metadata.labels")) {
             job.member("metadata").set("labels", labels);
         }
-        job.object("status");
         default_spec(job.member("spec"));
     },
     create: generate_selector,
@@ -66,6 +65,7 @@ pub(super) fn default_nested(spec: &mut Value) {
 /// Labels the template with the Job's name and UID and selects by the UID, unless the user manages the selector.
 fn generate_selector(job: &mut Value, _cx: &Context<'_>) {
     let (name, uid) = (walk(job, "metadata.name").clone(), walk(job, "metadata.uid").clone());
+    let of_template = same(walk(job, "metadata.labels"), walk(job, "spec.template.metadata.labels"));
     let spec = job.member("spec");
     if spec["manualSelector"] == true {
         return;
@@ -78,6 +78,10 @@ fn generate_selector(job: &mut Value, _cx: &Context<'_>) {
     }
     let selector = spec.member("selector");
     selector.object("matchLabels").entry(UID_LABELS[0]).or_insert(uid);
+    if of_template {
+        let labels = walk(job, "spec.template.metadata.labels").clone();
+        job.member("metadata").set("labels", labels);
+    }
 }
 
 fn row(job: &Value, now: &str) -> Vec<Value> {

@@ -26,6 +26,8 @@ const EVENT: Kind = Kind {
     default: |event| {
         event.object("involvedObject");
         event.object("source");
+        event.fill("reportingComponent", "");
+        event.fill("reportingInstance", "");
     },
     validate: |errors, event, _| validate(errors, event, "reportingComponent"),
     fields: &[

@@ -23,9 +23,9 @@ pub(crate) static KIND: Kind = Kind {
     shape: Shape::STATUS,
     name: names::label_name,
     default,
+    empty_status: || json!({"phase": "Active"}),
     create: |namespace, _| {
         default(namespace);
-        namespace.set("status", json!({"phase": "Active"}));
         let finalizers = namespace.member("spec").member("finalizers");
         match finalizers {
             Value::Array(present) if present.iter().any(|finalizer| finalizer == FINALIZER) => {}
@@ -53,7 +53,6 @@ fn default(namespace: &mut Value) {
         namespace.member("metadata").member("labels").set(NAME_LABEL, name);
     }
     namespace.object("spec");
-    namespace.member("status").fill("phase", "Active");
 }
 
 fn finalizers(errors: &mut Errors, namespace: &Field<'_>, indexed: bool) {

@@ -18,6 +18,16 @@ use crate::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape { status: true, status_on_create: true, ..Shape::PLAIN },
     default,
+    empty_status: || {
+        json!({
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+            "nodeInfo": {
+                "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
+                "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+                "systemUUID": "",
+            },
+        })
+    },
     create: |node, _| {
         node.member("spec").drop_member("configSource");
         node.member("status").drop_member("config");

@@ -17,14 +17,14 @@ pub(super) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-cla
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::STATUS,
+    empty_status: || json!({"phase": "Pending"}),
     default: |volume| {
-        volume.member("status").fill("phase", "Pending");
         let spec = volume.member("spec");
         spec.fill("persistentVolumeReclaimPolicy", "Retain");
         spec.fill("volumeMode", "Filesystem");
         volume::default_source(spec);
     },
-    create: |volume, cx| volume.set("status", json!({"phase": "Pending", "lastPhaseTransitionTime": cx.now})),
+    create: |volume, cx| volume.member("status").set("lastPhaseTransitionTime", cx.now),
     update,
     row: Some(|volume, now| {
         let spec = &volume["spec"];

@@ -16,8 +16,8 @@ use crate::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::STATUS,
     default,
+    empty_status: || json!({"phase": "Pending"}),
     create: |claim, _| {
-        claim.set("status", json!({"phase": "Pending"}));
         align_sources(claim.member("spec"));
     },
     update: |new, _, cx: &Context<'_>| {

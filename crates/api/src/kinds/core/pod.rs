@@ -85,7 +85,7 @@ fn align_addresses(status: &mut Value) {
     }
 }
 
-fn create(pod: &mut Value, _cx: &Context<'_>) {
+fn create(pod: &mut Value, cx: &Context<'_>) {
     let labels = walk(pod, "metadata.labels").clone();
     let spec = pod.member("spec");
     pod_spec::mirror_service_account(spec);
@@ -100,7 +100,7 @@ fn create(pod: &mut Value, _cx: &Context<'_>) {
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
                 "lastProbeTime": null,
-                "lastTransitionTime": null,
+                "lastTransitionTime": cx.now,
             }]),
         );
     }

@@ -1,6 +1,6 @@
 //! ReplicationController: the ReplicaSet's forerunner, with a selector by equality only.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     kinds::{
@@ -15,6 +15,7 @@ use crate::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
     default,
+    empty_status: || json!({"replicas": 0}),
     fields: &["status.replicas"],
     field: |object, path| count(object, path).to_string(),
     row: Some(|object, now| {
@@ -53,5 +54,4 @@ fn default(object: &mut Value) {
     if let Some(template) = spec.existing("template") {
         pod_spec::default_template(template);
     }
-    object.member("status").fill("replicas", 0);
 }

@@ -21,10 +21,8 @@ pub(crate) static KIND: Kind = Kind {
     shape: Shape::STATUS,
     name: names::label_1035_name,
     default,
-    create: |service, _| {
-        service.set("status", json!({"loadBalancer": {}}));
-        align_cluster_ips(service, None);
-    },
+    empty_status: || json!({"loadBalancer": {}}),
+    create: |service, _| align_cluster_ips(service, None),
     update,
     validate: validate::create,
     validate_update: Some(validate::update),
@@ -38,7 +36,6 @@ pub(crate) static KIND: Kind = Kind {
 const AFFINITY_TIMEOUT_S: i64 = 10800;
 
 fn default(service: &mut Value) {
-    service.object("status").entry("loadBalancer").or_insert(json!({}));
     let spec = service.member("spec");
     spec.fill("sessionAffinity", "None");
     match spec.text("sessionAffinity") {

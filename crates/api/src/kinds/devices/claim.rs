@@ -16,14 +16,12 @@ pub(crate) static CLAIM: Kind = Kind {
     shape: Shape { status_keeps: RESET_FOR_STATUS, ..Shape::STATUS },
     default: |claim| {
         default_spec(claim.member("spec"));
-        claim.object("status");
         if let Some(allocation) = claim.member("status").existing("allocation")
             && let Some(devices) = allocation.existing("devices")
         {
             default_tolerations(devices, "results");
         }
     },
-    create: |claim, _| claim.set("status", json!({})),
     update,
     validate_update: Some(|errors, new, old, cx| {
         if cx.part == Part::Main {

@@ -9,7 +9,6 @@ use crate::kinds::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape { status_keeps: RESET_FOR_STATUS, ..Shape::WORKLOAD },
     default: |schema| {
-        schema.object("status");
         schema.member("spec").fill_zero("matchingPrecedence", 1000);
     },
     row: Some(|schema, now| {

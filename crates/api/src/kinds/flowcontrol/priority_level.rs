@@ -11,7 +11,6 @@ use crate::kinds::{
 pub(crate) static KIND: Kind = Kind {
     shape: Shape { status_keeps: RESET_FOR_STATUS, ..Shape::WORKLOAD },
     default: |level| {
-        level.object("status");
         let spec = level.member("spec");
         for (name, shares) in [("exempt", 0), ("limited", 30)] {
             if let Some(settings) = spec.existing(name) {

@@ -11,15 +11,8 @@ use crate::{
     validation::field::walk,
 };
 
-pub(crate) static KIND: Kind = Kind {
-    shape: Shape::WORKLOAD,
-    default: |ingress| {
-        ingress.object("status").entry("loadBalancer").or_insert(json!({}));
-    },
-    create: |ingress, _| ingress.set("status", json!({"loadBalancer": {}})),
-    row: Some(row),
-    ..Kind::PLAIN
-};
+pub(crate) static KIND: Kind =
+    Kind { shape: Shape::WORKLOAD, empty_status: || json!({"loadBalancer": {}}), row: Some(row), ..Kind::PLAIN };
 
 fn row(ingress: &Value, now: &str) -> Vec<Value> {
     let spec = &ingress["spec"];

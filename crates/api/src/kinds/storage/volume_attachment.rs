@@ -1,5 +1,7 @@
 //! VolumeAttachment: the wish that a volume be attached to a node, and what came of it.
 
+use serde_json::json;
+
 use crate::{
     kinds::{
         access::Members,
@@ -11,13 +13,13 @@ use crate::{
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape { status_keeps: RESET_FOR_STATUS, ..Shape::STATUS },
+    empty_status: || json!({"attached": false}),
     default: |attachment| {
         if let Some(source) = attachment.member("spec").existing("source")
             && let Some(inline) = source.existing("inlineVolumeSpec")
         {
             volume::default_source(inline);
         }
-        attachment.member("status").fill("attached", false);
     },
     row: Some(|attachment, now| {
         let spec = &attachment["spec"];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::kinds::access::Members;
+use crate::{kinds::access::Members, quantity::Quantity};
 
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
@@ -15,22 +15,7 @@ fn milli(amount: &Value) -> Option<i128> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(split);
-    let factor: f64 = match suffix {
-        "m" => 1.0,
-        "" => 1e3,
-        "k" => 1e6,
-        "M" => 1e9,
-        "G" => 1e12,
-        "T" => 1e15,
-        "Ki" => 1e3 * 1024.0,
-        "Mi" => 1e3 * 1024.0 * 1024.0,
-        "Gi" => 1e3 * 1024.0 * 1024.0 * 1024.0,
-        "Ti" => 1e3 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
-    };
-    number.parse::<f64>().ok().map(|number| (number * factor).ceil() as i128)
+    text.parse::<Quantity>().ok().map(|quantity| i128::from(quantity.milli_value()))
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, by the pod's own resources or those of its containers.
