@@ -80,8 +80,8 @@ impl SlimMeta {
 struct SlimList {
     #[serde(default)]
     metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<Slim>,
+    /// `null` for none.
+    items: Option<Vec<Slim>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -202,7 +202,7 @@ impl Anything {
         loop {
             let request = resource.url(namespace).list_metadata(&params);
             let page: SlimList = self.call("list", resource, Key::new(namespace, "*"), request).await?;
-            all.extend(page.items.into_iter().map(|i| i.metadata));
+            all.extend(page.items.into_iter().flatten().map(|i| i.metadata));
             if page.metadata.r#continue.is_empty() {
                 return Ok((all, page.metadata.resource_version));
             }

@@ -120,5 +120,5 @@ mod tests {
         assert_eq!(of(&json!({"spec": {"containers": [{"name": "a", "image": "b"}]}}), None), PINNED);
     }
 
-    const PINNED: &str = "";
+    const PINNED: &str = "7bc8445fff";
 }
