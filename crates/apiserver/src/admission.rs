@@ -184,3 +184,6 @@ pub(crate) async fn validate(attributes: &Attributes<'_>, object: Option<&Value>
 
 /// An object is gone: what plugins counted for it is free again.
 pub(crate) fn deleted(_call: &Call, _served: &Served, _object: &Value) {}
+
+/// Starts following what plugins must know at once.
+pub(crate) async fn start(_: &Arc<Server>) {}

@@ -41,3 +41,6 @@ pub(crate) async fn claim(
 
 /// An object is gone.
 pub(crate) fn released(_call: &Call, _served: &Served, _object: &Value) {}
+
+/// Learns which numbers are taken.
+pub(crate) async fn start(_: &std::sync::Arc<crate::server::Server>) {}

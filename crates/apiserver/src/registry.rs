@@ -15,6 +15,7 @@ pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod patch;
 pub(crate) mod read;
+pub(crate) mod rewrite;
 pub(crate) mod scale;
 pub(crate) mod select;
 pub(crate) mod table;

@@ -1,5 +1,10 @@
 //! Subresources with behaviour of their own, and resources that are questions: one file each, found through a table.
 
+pub(crate) mod access_review;
+pub(crate) mod authentication_review;
+pub(crate) mod binding;
+pub(crate) mod token;
+
 use api::status::Status;
 use async_trait::async_trait;
 
@@ -19,7 +24,20 @@ pub(crate) trait Handler: Send + Sync {
 type Line = (&'static str, &'static str, &'static str, &'static dyn Handler);
 
 /// Everything that the registry does not answer by itself. An empty subresource: the resource itself is a question.
-static HANDLERS: &[Line] = &[];
+static HANDLERS: &[Line] = &[
+    ("", "bindings", "", &binding::Binding),
+    ("", "pods", "binding", &binding::Binding),
+    ("", "serviceaccounts", "token", &token::Token),
+    (AUTHENTICATION, "selfsubjectreviews", "", &authentication_review::SelfReview),
+    (AUTHENTICATION, "tokenreviews", "", &authentication_review::TokenReview),
+    (AUTHORIZATION, "localsubjectaccessreviews", "", &access_review::AccessReview::Local),
+    (AUTHORIZATION, "selfsubjectaccessreviews", "", &access_review::AccessReview::Own),
+    (AUTHORIZATION, "selfsubjectrulesreviews", "", &access_review::RulesReview),
+    (AUTHORIZATION, "subjectaccessreviews", "", &access_review::AccessReview::Subject),
+];
+
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
 
 /// The handler of a subresource, where it is special.
 pub(crate) fn find(served: &Served, subresource: &str) -> Option<&'static dyn Handler> {
