@@ -106,7 +106,7 @@ pub enum OpenError {
     Sealed { key: String, why: String },
 }
 
-/// An open store. Clones share it; it is closed, with everything written, when the last one is dropped.
+/// An open store. Clones share it; it is closed, with everything written, by [`Self::close`] or when the last one is dropped.
 #[derive(Clone)]
 pub struct Embedded {
     inner: Arc<Inner>,
@@ -122,14 +122,20 @@ struct Inner {
     _lock: File,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
+impl Inner {
+    fn close(&self) {
         self.queue.close();
-        if let Some(thread) = self.thread.get_mut().take()
+        if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
             tracing::error!("the datastore's commit thread has panicked");
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -171,6 +177,13 @@ impl Embedded {
         let thread = Mutex::new(Some(thread));
         let transformer = options.transformer;
         Ok(Self { inner: Arc::new(Inner { state, queue, sizes, transformer, thread, _lock: lock }) })
+    }
+
+    /// Writes what waits and ends; watches end, and what comes later gets [`Error::Closed`]. Blocks for about one sync.
+    ///
+    /// The directory stays locked until the last clone is dropped.
+    pub fn close(&self) {
+        self.inner.close();
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {

@@ -10,11 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub mod cache;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
 pub mod metrics;
 
+pub use cache::Cache;
 pub use embedded::Embedded;
 pub use metrics::Metrics;
 
@@ -162,6 +164,9 @@ pub enum Error {
     Invalid(String),
     #[error("the datastore failed: {0}")]
     Backend(String),
+    /// A watch was ended because its reader left too much unread.
+    #[error("the watch did not keep up with the changes")]
+    Slow,
     #[error("the datastore is shutting down")]
     Closed,
 }

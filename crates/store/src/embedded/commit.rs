@@ -125,6 +125,7 @@ pub(super) fn run(queue: &Arc<Queue>, mut writer: Writer) {
         }
         writer.maintain(queue);
     }
+    writer.stop_snapshot();
     writer.state.write().watchers.close();
 }
 

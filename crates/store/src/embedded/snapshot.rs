@@ -7,7 +7,10 @@ use std::{
     fs::{self, File},
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,16 +46,17 @@ pub(super) struct Head {
     pub(super) leases: Vec<(LeaseId, Duration, Duration)>,
 }
 
-/// Writes the state at `head.revision`, which the caller has pinned. Returns the file's length.
+/// Writes the state at `head.revision`, which the caller has pinned, unless `stop` gets set. Returns the file's length.
 pub(super) fn write(
     dir: &Path,
     head: &Head,
     state: &RwLock<State>,
     transformer: Option<&dyn Transformer>,
     disk: &Arc<dyn Disk>,
+    stop: &AtomicBool,
 ) -> io::Result<u64> {
     let temporary = dir.join(format!("snapshot-{:016x}.tmp", head.seq));
-    let written = write_file(&temporary, head, state, transformer, disk.as_ref()).and_then(|len| {
+    let written = write_file(&temporary, head, state, transformer, disk.as_ref(), stop).and_then(|len| {
         fs::rename(&temporary, snapshot_path(dir, head.seq))?;
         sync_dir(dir)?;
         Ok(len)
@@ -70,6 +74,7 @@ fn write_file(
     state: &RwLock<State>,
     transformer: Option<&dyn Transformer>,
     disk: &dyn Disk,
+    stop: &AtomicBool,
 ) -> io::Result<u64> {
     let file = File::create(path)?;
     disk.write(&file, SNAPSHOT_MAGIC)?;
@@ -90,6 +95,9 @@ fn write_file(
     let mut entries = 0;
     let mut cursor: Option<Arc<str>> = None;
     loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let (chunk, next) = state.read().chunk(cursor.as_deref(), head.revision, CHUNK);
         for entry in &chunk {
             let sealed = transformer.map(|transformer| transformer.seal(&entry.key, &entry.value));

@@ -1,13 +1,13 @@
 //! What the commit thread owns: the log, and the decision when to snapshot and what history to forget.
 
 use std::{
-    fs,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -42,12 +42,19 @@ pub(super) struct Writer {
     pub(super) sizes: Arc<Sizes>,
     /// Bytes of log that no snapshot covers, the current segment not counted.
     pub(super) uncovered: u64,
-    /// The first segment that the running snapshot will not cover.
-    pub(super) running: Option<u64>,
+    pub(super) running: Option<Running>,
     /// After a failed snapshot: the uncovered log from which another is tried.
     pub(super) retry_at: u64,
     /// Segments from this number on exist.
     pub(super) first_segment: u64,
+}
+
+/// A snapshot being written.
+pub(super) struct Running {
+    /// The first segment that it will not cover.
+    seq: u64,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 /// Bytes on disk, kept up to date by the commit thread.
@@ -115,7 +122,6 @@ impl Writer {
             Err(error) => return self.snapshot_failed(&error),
         };
         self.uncovered += full;
-        self.running = Some(seq);
         let head = {
             let mut state = self.state.write();
             state.pin = Some(state.revision);
@@ -124,22 +130,36 @@ impl Writer {
             snapshot::Head { seq, revision: state.revision, last_lease: state.leases.last_id, leases }
         };
         let (dir, state, disk) = (self.dir.clone(), self.state.clone(), self.disk.clone());
-        let (transformer, done) = (self.transformer.clone(), Done { queue: queue.clone(), len: None });
+        let (transformer, stop) = (self.transformer.clone(), Arc::new(AtomicBool::new(false)));
+        let (mut done, stopped) = (Done { queue: queue.clone(), len: None }, stop.clone());
         let spawned = thread::Builder::new().name("store-snapshot".to_string()).spawn(move || {
-            let mut done = done;
-            match snapshot::write(&dir, &head, &state, transformer.as_deref(), &disk) {
-                Ok(len) => done.len = Some(len),
+            match snapshot::write(&dir, &head, &state, transformer.as_deref(), &disk, &stopped) {
+                Ok(len) => done.succeeded(len),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => tracing::error!(%error, "cannot write a snapshot of the datastore"),
             }
         });
-        if let Err(error) = spawned {
-            // `done` was dropped with the closure: the failure is in the queue already.
-            tracing::error!(%error, "cannot start a thread for a snapshot of the datastore");
+        match spawned {
+            Ok(thread) => self.running = Some(Running { seq, stop, thread }),
+            Err(error) => {
+                self.state.write().pin = None;
+                self.snapshot_failed(&error);
+            }
         }
     }
 
-    fn snapshot_failed(&mut self, error: &std::io::Error) {
-        tracing::error!(%error, "cannot start a new log segment for a snapshot of the datastore");
+    /// At the end: nothing may write to the directory after it is unlocked.
+    pub(super) fn stop_snapshot(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop.store(true, Ordering::Relaxed);
+            if running.thread.join().is_err() {
+                tracing::error!("the datastore's snapshot thread has panicked");
+            }
+        }
+    }
+
+    fn snapshot_failed(&mut self, error: &io::Error) {
+        tracing::error!(%error, "cannot start a snapshot of the datastore");
         self.metrics.failures.inc();
         self.retry_at = (self.uncovered + self.log.len()) * 5 / 4;
     }
@@ -147,7 +167,7 @@ impl Writer {
     /// Takes note of the snapshot thread's end and removes what the snapshot covers.
     pub(super) fn snapshot_done(&mut self, len: Option<u64>) {
         self.state.write().pin = None;
-        let Some(seq) = self.running.take() else { return };
+        let Some(Running { seq, .. }) = self.running.take() else { return };
         let Some(len) = len else {
             self.metrics.failures.inc();
             self.retry_at = (self.uncovered + self.log.len()) * 5 / 4;
@@ -167,9 +187,9 @@ impl Writer {
 }
 
 /// Removes a file that is not needed any more; a next start tries again.
-fn remove(path: &std::path::Path) {
+fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
-        && error.kind() != std::io::ErrorKind::NotFound
+        && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, path = %path.display(), "cannot remove an old file of the datastore");
     }
@@ -179,6 +199,12 @@ fn remove(path: &std::path::Path) {
 struct Done {
     queue: Arc<Queue>,
     len: Option<u64>,
+}
+
+impl Done {
+    fn succeeded(&mut self, len: u64) {
+        self.len = Some(len);
+    }
 }
 
 impl Drop for Done {
