@@ -2,3 +2,4 @@
 
 pub mod nft;
 pub mod pod;
+pub mod proxy;
