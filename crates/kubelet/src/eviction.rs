@@ -221,7 +221,8 @@ impl Stall {
         let open = || -> std::io::Result<AsyncFd<std::fs::File>> {
             let mut file = std::fs::OpenOptions::new().read(true).write(true).open("/proc/pressure/memory")?;
             std::io::Write::write_all(&mut file, Self::TRIGGER.as_bytes())?;
-            AsyncFd::register_with_interest(file, tokio::io::Interest::PRIORITY).map_err(Into::into)
+            // SAFETY: a `File` owns its descriptor and gives out the same one until it is dropped.
+            unsafe { AsyncFd::register_with_interest(file, tokio::io::Interest::PRIORITY) }.map_err(Into::into)
         };
         let opened = open();
         if let Err(error) = &opened {
