@@ -8,10 +8,10 @@
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use navarch_store::{Embedded, Op, Outcome, Range, Store, Txn, embedded::Options};
@@ -64,27 +64,25 @@ fn count(state: &BTreeMap<String, String>, writer: usize) -> u64 {
 #[tokio::main]
 async fn write(dir: PathBuf) {
     let store = Embedded::open(dir, options()).unwrap();
-    let tasks: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let mut n = count(&state(&store, writer).await, writer);
-                loop {
-                    n += 1;
-                    let txn = Txn { compare: Vec::new(), ops: operation(writer, n) };
-                    let Outcome::Committed(revision) = store.txn(txn).await.unwrap() else { panic!("no comparison") };
-                    writeln!(std::io::stdout(), "ack {writer} {n} {revision}").unwrap();
-                }
-            })
+    let writers = (0..WRITERS).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut n = count(&state(&store, writer).await, writer);
+            loop {
+                n += 1;
+                let txn = Txn { compare: Vec::new(), ops: operation(writer, n) };
+                let Outcome::Committed(revision) = store.txn(txn).await.unwrap() else { panic!("no comparison") };
+                println!("ack {writer} {n} {revision}");
+            }
         })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
+    });
+    // Only a failure ends one.
+    futures::future::select_all(writers).await.0.unwrap();
 }
 
-/// Runs a writer for `life` and returns what it acknowledged: operations by writer, and the last revision.
-fn run_and_kill(dir: &Path, life: Duration) -> (BTreeMap<usize, u64>, u64) {
+/// Kills a writer once it has acknowledged `enough` operations. Returns all that it acknowledged: the last operation of
+/// each writer, and the last revision.
+fn run_and_kill(dir: &Path, enough: u64) -> (BTreeMap<usize, u64>, u64) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "no_acknowledged_write_is_lost", "--nocapture"])
         .env(DIR, dir)
@@ -92,24 +90,27 @@ fn run_and_kill(dir: &Path, life: Duration) -> (BTreeMap<usize, u64>, u64) {
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        let (mut acknowledged, mut last) = (BTreeMap::new(), 0);
-        for line in output.lines().map_while(Result::ok) {
-            let words: Vec<&str> = line.split(' ').collect();
-            // The last line may be cut: `ack 1 23 4`. A cut number would be smaller, which asks for less.
-            if let ["ack", writer, n, revision] = words[..]
-                && let (Ok(writer), Ok(n), Ok(revision)) = (writer.parse(), n.parse(), revision.parse::<u64>())
-            {
-                acknowledged.insert(writer, n);
-                last = last.max(revision);
+    let (mut acknowledged, mut last, mut seen) = (BTreeMap::new(), 0, 0);
+    if enough == 0 {
+        child.kill().unwrap();
+    }
+    for line in output.lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        // The last line may be cut: `ack 1 23 4`. A cut number is smaller, which asks for less.
+        if let ["ack", writer, n, revision] = words[..]
+            && let (Ok(writer), Ok(n), Ok(revision)) = (writer.parse(), n.parse(), revision.parse::<u64>())
+        {
+            acknowledged.insert(writer, n);
+            last = last.max(revision);
+            seen += 1;
+            if seen == enough {
+                child.kill().unwrap();
             }
         }
-        (acknowledged, last)
-    });
-    std::thread::sleep(life);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    reader.join().unwrap()
+    }
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(9), "the writer ended by itself: {status}");
+    (acknowledged, last)
 }
 
 #[test]
@@ -122,8 +123,7 @@ fn no_acknowledged_write_is_lost() {
     let mut known: BTreeMap<usize, u64> = BTreeMap::new();
     let mut total = 0;
     for kill in 0..KILLS {
-        let life = Duration::from_millis(5 + kill * 7919 % 45);
-        let (acknowledged, last_revision) = run_and_kill(dir.path(), life);
+        let (acknowledged, last_revision) = run_and_kill(dir.path(), kill * 7919 % 150);
         let store = Embedded::open(dir.path(), options()).unwrap();
         runtime.block_on(async {
             let revision = store.revision().await.unwrap();
