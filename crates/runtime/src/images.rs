@@ -4,7 +4,7 @@
 //! ROOT/images.json              which images there are: names, digests, layers, size
 //! ROOT/blobs/sha256/HEX         configurations and manifests
 //! ROOT/layers/CHAIN             an unpacked layer, ready as a lower directory of an overlay
-//! ROOT/layers/.new-*            one being unpacked; removed at open
+//! ROOT/layers/.new-*            one being unpacked; left-overs go with the next sweep
 //! ```
 //!
 //! A layer's directory is named by the first 26 hex digits of its chain id (the digest over it and all layers below),
@@ -12,6 +12,10 @@
 //!
 //! Invariant: `images.json` names a layer only after it is complete; a layer that no image and no container names is
 //! removed.
+//!
+//! More than one process may have the store open (the server, and the command line importing an image): the index is
+//! read again when its file has changed, changed under the lock `index.lock`, and layers are swept only while nobody
+//! holds `layers.lock`, which every import and pull does.
 
 mod import;
 mod layer;
@@ -24,6 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use nix::fcntl::{Flock, FlockArg};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,6 +38,8 @@ pub use self::pull::Credentials;
 
 /// Hex digits of a chain id in a layer's directory name: 104 bits, far from any collision.
 const CHAIN_DIGITS: usize = 26;
+/// What an image without layers is based on, beside `layers`.
+pub(crate) const EMPTY_LAYER: &str = "empty";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -83,7 +90,11 @@ pub struct Image {
 }
 
 #[derive(Default)]
-struct Index(BTreeMap<String, Arc<Image>>);
+struct Index {
+    images: BTreeMap<String, Arc<Image>>,
+    /// Inode and time of the file it was read from.
+    read_from: Option<(u64, i64, i64)>,
+}
 
 /// The images of one root directory.
 pub struct Images {
@@ -120,41 +131,86 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 impl Images {
     /// Opens or makes the store and removes half-unpacked layers.
     pub fn open(root: &Path, registries: crate::config::Registries) -> Result<Images, Error> {
-        for dir in ["layers", "blobs/sha256"] {
+        for dir in ["layers", "blobs/sha256", EMPTY_LAYER] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(Error::io("cannot make the image store's directory", path))?;
         }
         let images = Images { root: root.to_owned(), index: RwLock::default(), locks: Mutex::default(), registries };
-        for entry in images.layer_dirs()?.into_iter().filter(|name| name.starts_with(".new-")) {
-            let path = images.layers().join(entry);
-            std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove a half-unpacked layer", path))?;
-        }
-        images.load()?;
+        drop(images.fresh());
         Ok(images)
     }
 
-    fn load(&self) -> Result<(), Error> {
+    /// The index as it is on disk now.
+    fn fresh(&self) -> parking_lot::RwLockReadGuard<'_, Index> {
+        let stamp = self.stamp();
+        let index = self.index.read();
+        if index.read_from == stamp {
+            return index;
+        }
+        drop(index);
+        let mut index = self.index.write();
+        if index.read_from != stamp {
+            match self.load() {
+                Ok(images) => *index = Index { images, read_from: stamp },
+                Err(error) => tracing::error!(error = %crate::chain(&error), "keeping the images known so far"),
+            }
+        }
+        parking_lot::RwLockWriteGuard::downgrade(index)
+    }
+
+    fn stamp(&self) -> Option<(u64, i64, i64)> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(self.root.join("images.json")).ok()?;
+        Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+    }
+
+    fn load(&self) -> Result<BTreeMap<String, Arc<Image>>, Error> {
         let path = self.root.join("images.json");
         let text = match std::fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(Error::io("cannot read the image index", path)(error)),
         };
         let known: Vec<Image> =
             serde_json::from_slice(&text).map_err(|source| Error::Json { what: path.display().to_string(), source })?;
-        let mut index = self.index.write();
+        let mut images = BTreeMap::new();
         for mut image in known {
             match self.blob(&image.id).and_then(|blob| ImageConfig::parse(&image.id, &blob)) {
                 Ok(config) => {
                     image.config = Arc::new(config);
-                    index.0.insert(image.id.clone(), Arc::new(image));
+                    images.insert(image.id.clone(), Arc::new(image));
                 }
-                Err(error) => {
-                    tracing::warn!(image = image.id, error = %crate::chain(&error), "dropping a broken image")
-                }
+                Err(error) => tracing::warn!(image = image.id, error = %crate::chain(&error), "dropping a broken image"),
             }
         }
-        Ok(())
+        Ok(images)
+    }
+
+    /// Changes the index, on disk and here.
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Image>>) -> T) -> Result<T, Error> {
+        let _turn = self.file_lock("index.lock", FlockArg::LockExclusive)?;
+        drop(self.fresh());
+        let mut index = self.index.write();
+        let mut images = index.images.clone();
+        let result = change(&mut images);
+        let all: Vec<&Image> = images.values().map(Arc::as_ref).collect();
+        let json = serde_json::to_vec_pretty(&all)
+            .map_err(|source| Error::Json { what: "the image index".to_owned(), source })?;
+        let path = self.root.join("images.json");
+        crate::disk::replace(&path, &json).map_err(Error::io("cannot write the image index", path))?;
+        *index = Index { images, read_from: self.stamp() };
+        Ok(result)
+    }
+
+    fn file_lock(&self, name: &str, how: FlockArg) -> Result<Flock<std::fs::File>, Error> {
+        let path = self.root.join(name);
+        let file = std::fs::File::create(&path).map_err(Error::io("cannot open the lock", &path))?;
+        Flock::lock(file, how).map_err(|(_, error)| Error::io("cannot take the lock", path)(error.into()))
+    }
+
+    /// Held by whoever brings layers that no image names yet.
+    fn layers_lock(&self) -> Result<Flock<std::fs::File>, Error> {
+        self.file_lock("layers.lock", FlockArg::LockShared)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -172,16 +228,16 @@ impl Images {
     }
 
     pub fn list(&self) -> Vec<Arc<Image>> {
-        self.index.read().0.values().cloned().collect()
+        self.fresh().images.values().cloned().collect()
     }
 
     /// Finds an image by id (with or without `sha256:`, or a unique beginning of it), name or name with digest.
     pub fn find(&self, reference: &str) -> Option<Arc<Image>> {
-        let index = self.index.read();
+        let index = self.fresh();
         let id = reference.strip_prefix("sha256:").unwrap_or(reference);
         if id.len() >= 7 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let from = format!("sha256:{id}");
-            let mut matches = index.0.range(from.clone()..).take_while(|(key, _)| key.starts_with(&from));
+            let mut matches = index.images.range(from.clone()..).take_while(|(key, _)| key.starts_with(&from));
             if let (Some((_, image)), None) = (matches.next(), matches.next()) {
                 return Some(Arc::clone(image));
             }
@@ -189,43 +245,38 @@ impl Images {
         let parsed = parse(reference).ok()?;
         let found = if let Some(digest) = parsed.digest() {
             let name = format!("{}/{}@{digest}", parsed.registry(), parsed.repository());
-            index.0.values().find(|image| image.digests.contains(&name))
+            index.images.values().find(|image| image.digests.contains(&name))
         } else {
             let name = parsed.whole();
-            index.0.values().find(|image| image.tags.contains(&name))
+            index.images.values().find(|image| image.tags.contains(&name))
         };
         found.cloned()
     }
 
     /// Takes an image whose layers are all there; its names are taken away from other images.
-    fn commit(&self, image: Image) -> Result<Arc<Image>, Error> {
-        let mut index = self.index.write();
-        let mut merged = image;
-        if let Some(known) = index.0.get(&merged.id) {
-            merged.tags.extend(known.tags.iter().cloned());
-            merged.digests.extend(known.digests.iter().cloned());
-        }
-        for other in index.0.values_mut().filter(|other| other.id != merged.id) {
-            if other.tags.intersection(&merged.tags).next().is_some() {
-                let mut without = Image::clone(other);
-                without.tags.retain(|tag| !merged.tags.contains(tag));
-                *other = Arc::new(without);
+    fn commit(&self, mut image: Image) -> Result<Arc<Image>, Error> {
+        self.change(|images| {
+            if let Some(known) = images.get(&image.id) {
+                image.tags.extend(known.tags.iter().cloned());
+                image.digests.extend(known.digests.iter().cloned());
             }
-        }
-        let merged = Arc::new(merged);
-        index.0.insert(merged.id.clone(), Arc::clone(&merged));
-        self.save(&index)?;
-        Ok(merged)
+            for other in images.values_mut().filter(|other| other.id != image.id) {
+                if !other.tags.is_disjoint(&image.tags) {
+                    let mut without = Image::clone(other);
+                    without.tags.retain(|tag| !image.tags.contains(tag));
+                    *other = Arc::new(without);
+                }
+            }
+            let image = Arc::new(image);
+            images.insert(image.id.clone(), Arc::clone(&image));
+            image
+        })
     }
 
-    /// Removes an image with all its names; no error if there is none. Layers go once `in_use` does not name them.
+    /// Removes an image with all its names; false if there is none. Layers go once `in_use` does not name them.
     pub fn remove(&self, reference: &str, in_use: &BTreeSet<String>) -> Result<bool, Error> {
         let Some(image) = self.find(reference) else { return Ok(false) };
-        {
-            let mut index = self.index.write();
-            index.0.remove(&image.id);
-            self.save(&index)?;
-        }
+        self.change(|images| images.remove(&image.id))?;
         self.sweep(in_use)?;
         Ok(true)
     }
@@ -237,44 +288,32 @@ impl Images {
         if !image.tags.contains(&name) || image.tags.len() == 1 {
             return self.remove(reference, in_use);
         }
-        let mut index = self.index.write();
-        let mut without = Image::clone(&image);
-        without.tags.remove(&name);
-        index.0.insert(without.id.clone(), Arc::new(without));
-        self.save(&index)?;
+        self.change(|images| {
+            let mut without = Image::clone(&image);
+            without.tags.remove(&name);
+            images.insert(without.id.clone(), Arc::new(without));
+        })?;
         Ok(true)
     }
 
-    /// Removes layers and blobs that nobody names.
+    /// Removes layers and blobs that nobody names, unless some process is just bringing some: then the next sweep does.
     pub(crate) fn sweep(&self, in_use: &BTreeSet<String>) -> Result<(), Error> {
+        let Ok(_alone) = self.file_lock("layers.lock", FlockArg::LockExclusiveNonblock) else { return Ok(()) };
+        let index = self.fresh();
         let mut wanted = in_use.clone();
-        let index = self.index.read();
-        wanted.extend(index.0.values().flat_map(|image| image.layers.iter().cloned()));
-        // Layers of a pull in flight are named by nobody yet; it holds the layer's lock.
-        let busy = |name: &str| self.locks.lock().get(name).is_some_and(|lock| lock.strong_count() > 0);
-        for name in self.layer_dirs()? {
-            if !wanted.contains(&name) && !name.starts_with(".new-") && !busy(&name) {
-                let path = self.layers().join(&name);
-                std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove layer", path))?;
-            }
+        wanted.extend(index.images.values().flat_map(|image| image.layers.iter().cloned()));
+        for name in self.layer_dirs()?.into_iter().filter(|name| !wanted.contains(name)) {
+            let path = self.layers().join(&name);
+            std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove layer", path))?;
         }
         let blobs = self.root.join("blobs/sha256");
-        let keep: BTreeSet<&str> = index.0.values().map(|image| image.id.trim_start_matches("sha256:")).collect();
+        let keep: BTreeSet<&str> = index.images.keys().map(|id| id.trim_start_matches("sha256:")).collect();
         for entry in std::fs::read_dir(&blobs).map_err(Error::io("cannot list blobs", &blobs))?.flatten() {
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| !keep.contains(name) && !busy(name)) {
+            if entry.file_name().to_str().is_some_and(|name| !keep.contains(name)) {
                 std::fs::remove_file(entry.path()).map_err(Error::io("cannot remove blob", entry.path()))?;
             }
         }
         Ok(())
-    }
-
-    fn save(&self, index: &Index) -> Result<(), Error> {
-        let all: Vec<&Image> = index.0.values().map(Arc::as_ref).collect();
-        let json = serde_json::to_vec_pretty(&all)
-            .map_err(|source| Error::Json { what: "the image index".to_owned(), source })?;
-        let path = self.root.join("images.json");
-        crate::disk::replace(&path, &json).map_err(Error::io("cannot write the image index", path))
     }
 
     fn blob_path(&self, digest: &str) -> PathBuf {

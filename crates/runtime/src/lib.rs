@@ -9,10 +9,20 @@ pub mod cri {
 mod config;
 mod disk;
 mod id;
+mod cgroup;
+mod container;
 pub mod images;
+mod runtime;
+mod sandbox;
+mod seccomp;
+mod server;
+mod shims;
+mod spec;
+mod streams;
 pub mod shim;
 
 pub use config::{Config, Network, NetworkRequest, PortMapping, Registries};
+pub use runtime::{Error, Runtime};
 
 /// An error with its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -27,6 +27,7 @@ struct Saved {
 impl Images {
     /// Imports all images in `path`; blocks. Without a name in the archive an image is called after the file.
     pub fn import(&self, path: &Path) -> Result<Vec<Arc<Image>>, Error> {
+        let _bringing = self.layers_lock()?;
         let source = Source::open(path, &self.root)?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
         if let Some(json) = source.read_if_there("manifest.json")? {

@@ -10,10 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{CHAIN_DIGITS, Error, hex};
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
-    #[serde(default)]
-    pub(crate) media_type: String,
     pub(crate) digest: String,
     #[serde(default)]
     pub(crate) size: i64,

@@ -95,6 +95,7 @@ impl Images {
         let whole = reference.whole();
         let lock = self.lock(&whole);
         let _turn = lock.lock().await;
+        let _bringing = self.layers_lock()?;
         let mut last = None;
         for host in self.hosts(reference.registry()) {
             let client =
@@ -204,17 +205,13 @@ impl Pull<'_> {
             let text = format!("image {whole} has {} layers and {} diff ids", manifest.layers.len(), chain.len());
             return Err(Error::Invalid(text).into());
         }
-        // Held until the image names its layers: keeps the sweep away from them.
+        // An image and another one with the same layer wait for each other.
         let locks: Vec<_> = chain.iter().map(|name| self.images.lock(name)).collect();
-        let config_lock = self.images.lock(id.trim_start_matches("sha256:"));
-        futures::stream::iter(manifest.layers.iter().zip(&chain).zip(&config.rootfs.diff_ids).zip(&locks))
-            .map(|(((layer, name), diff_id), lock)| async move {
-                let _turn = lock.lock().await;
-                self.layer(layer, name, diff_id).await
-            })
-            .buffer_unordered(LAYERS_AT_ONCE)
-            .try_collect::<Vec<()>>()
-            .await?;
+        let mut layers = Vec::new();
+        for (((layer, name), diff_id), lock) in manifest.layers.iter().zip(&chain).zip(&config.rootfs.diff_ids).zip(&locks) {
+            layers.push(self.layer(layer, name, diff_id, lock));
+        }
+        futures::stream::iter(layers).buffer_unordered(LAYERS_AT_ONCE).try_collect::<Vec<()>>().await?;
         self.images.put_blob(&id, &config_json)?;
         let (tags, name) = match self.reference.tag() {
             Some(_) => (BTreeSet::from([whole.split('@').next().unwrap_or(whole).to_owned()]), whole),
@@ -224,9 +221,7 @@ impl Pull<'_> {
         let digests =
             BTreeSet::from([format!("{}/{}@{manifest_digest}", repository.registry(), repository.repository())]);
         let size = self.images.layers_size(&chain);
-        let image = self.images.commit(Image { id, tags, digests, size, layers: chain, config: Arc::new(config) })?;
-        drop((locks, config_lock));
-        Ok(image)
+        Ok(self.images.commit(Image { id, tags, digests, size, layers: chain, config: Arc::new(config) })?)
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<(bytes::Bytes, String), Failure> {
@@ -249,7 +244,14 @@ impl Pull<'_> {
         Ok(bytes)
     }
 
-    async fn layer(&self, layer: &Descriptor, name: &str, diff_id: &str) -> Result<(), Failure> {
+    async fn layer(
+        &self,
+        layer: &Descriptor,
+        name: &str,
+        diff_id: &str,
+        lock: &tokio::sync::Mutex<()>,
+    ) -> Result<(), Failure> {
+        let _turn = lock.lock().await;
         if self.images.has_layer(name) {
             return Ok(());
         }
