@@ -297,7 +297,7 @@ impl Terminal {
             nix::libc::fcntl(fd.as_raw_fd(), nix::libc::F_SETFL, flags | nix::libc::O_NONBLOCK)
         };
         nix::Error::result(result)?;
-        AsyncFd::register(fd).map(Terminal)
+        Ok(Terminal(AsyncFd::register(fd)?))
     }
 
     async fn feed(&self, mut input: Input) {
