@@ -167,6 +167,8 @@ impl Status {
     pub fn forbidden(about: About<'_>, why: impl fmt::Display) -> Status {
         let message = if about.resource.is_empty() {
             format!("forbidden: {why}")
+        } else if about.name.is_empty() {
+            format!("{} is forbidden: {why}", about.qualified())
         } else {
             format!("{} \"{}\" is forbidden: {why}", about.qualified(), about.name)
         };
