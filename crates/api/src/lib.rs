@@ -7,6 +7,7 @@ pub mod stored;
 pub mod kind;
 pub mod kinds;
 pub mod validation;
+pub mod codec;
 pub mod intstr;
 pub mod quantity;
 pub mod schema;

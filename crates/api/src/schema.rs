@@ -116,7 +116,7 @@ pub struct Object {
     pub required: Vec<Str>,
     /// One leaf for server-side apply.
     pub atomic: bool,
-    /// Type of the members that `fields` does not name; without one they are unknown.
+    /// Custom resources: type of the members that `fields` does not name, for server-side apply.
     pub extra: Option<TypeId>,
     /// Custom resources: unknown members are kept.
     pub preserve: bool,
@@ -237,6 +237,11 @@ impl<'a> TypeRef<'a> {
     /// A value of which nothing is known: one leaf.
     pub fn untyped() -> TypeRef<'static> {
         TypeRef { schema: Schema::builtin(), index: builtin::UNTYPED }
+    }
+
+    /// It is a published built-in type, whose values are read as Go reads them into its struct.
+    pub fn is_builtin(self) -> bool {
+        std::ptr::eq(self.schema, Schema::builtin()) && self.index > builtin::UNTYPED
     }
 
     pub fn get(self) -> &'a Type {

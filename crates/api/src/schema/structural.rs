@@ -120,7 +120,8 @@ fn object(schema: &mut Schema, source: &Value, deduce: bool, preserve: bool, pat
     let required = source.get("required").and_then(Value::as_array).into_iter().flatten();
     let required = required.filter_map(|name| name.as_str().map(|name| name.to_string().into())).collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
-    let extra = extra.or_else(|| deduce.then(deduced));
+    // For server-side apply an object of which nothing is said is free-form; pruning goes by `preserve`.
+    let extra = extra.or_else(|| (deduce || fields.is_empty()).then(deduced));
     let mut out = Object { fields, required, atomic, extra, preserve, embedded };
     if embedded {
         object_members(&mut out);
