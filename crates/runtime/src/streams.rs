@@ -297,7 +297,8 @@ impl Terminal {
             nix::libc::fcntl(fd.as_raw_fd(), nix::libc::F_SETFL, flags | nix::libc::O_NONBLOCK)
         };
         nix::Error::result(result)?;
-        Ok(Terminal(AsyncFd::register(fd)?))
+        // SAFETY: the descriptor is owned by the AsyncFd from here on and closed with it, not before.
+        Ok(Terminal(unsafe { AsyncFd::register(fd) }?))
     }
 
     async fn feed(&self, mut input: Input) {
