@@ -101,7 +101,7 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T,
 /// Runs `test` in a lab; cleans up whatever happens.
 pub fn lab<T>(options: Options, test: impl FnOnce(Lab) -> T)
 where
-    T: Future<Output = ()> + Send + 'static,
+    T: Future<Output = ()>,
 {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: containers need root");
@@ -131,7 +131,7 @@ where
             runtime: RuntimeServiceClient::new(channel.clone()),
             images: ImageServiceClient::new(channel),
         };
-        tokio.block_on(tokio.spawn(test(lab))).err()
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tokio.block_on(test(lab)))).err()
     };
     cancel.cancel();
     if let Ok(pid) = std::fs::read_to_string(dir.join("server.pid")) {
@@ -147,7 +147,7 @@ where
     if let Some(failure) = failed {
         let shim_log = std::fs::read_to_string(dir.join("run/shim.log")).unwrap_or_default();
         eprintln!("shim log: {shim_log}");
-        std::panic::resume_unwind(failure.into_panic());
+        std::panic::resume_unwind(failure);
     }
     assert_eq!(swept, Ok(()));
     assert_eq!(left, Vec::<String>::new(), "left over");

@@ -49,7 +49,8 @@ impl Runtime {
                 self.forget_sandbox(&sandbox);
             }
         }
-        for container in self.inner.containers.read().values().cloned().collect::<Vec<_>>() {
+        let containers: Vec<_> = self.inner.containers.read().values().cloned().collect();
+        for container in containers {
             if !known.contains(&container.record.sandbox) {
                 self.lost(&container);
                 let _ = self.remove_container(&container.id).await;
