@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use client::{Informers, Recorder};
-use controllers::{Clock, Config, Context};
+use navarch_controllers::{Clock, Config, Context};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         config: Arc::new(config),
     };
     let enabled: Vec<&str> = names.iter().map(String::as_str).collect();
-    let handles = controllers::start(&context, &enabled)?;
+    let handles = navarch_controllers::start(&context, &enabled)?;
     tokio::signal::ctrl_c().await?;
     cancel.cancel();
     for handle in handles {

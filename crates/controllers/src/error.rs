@@ -92,17 +92,24 @@ impl Error {
     }
 }
 
-/// The error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let next = inner.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
+/// The error and its causes on one line; of an API error only what the server said.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let api =
+            error.downcast_ref::<kube::Error>().or_else(|| error.downcast_ref::<Box<kube::Error>>().map(|b| &**b));
+        let (part, last) = match api {
+            Some(kube::Error::Api(status)) => (format!("{} ({})", status.message, status.reason), true),
+            _ => (error.to_string(), false),
+        };
+        if !text.ends_with(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
         }
-        cause = inner.source();
+        next = if last { None } else { error.source() };
     }
     text
 }

@@ -18,10 +18,12 @@ mod kinds;
 mod meta;
 mod pods;
 mod resources;
+mod revisions;
 mod services;
 mod table;
 mod write;
 
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
@@ -33,6 +35,7 @@ mod replicaset;
 mod replication;
 mod rootca;
 mod serviceaccount;
+mod statefulset;
 
 pub use context::{Clock, Config, Context, SigningCa};
 pub use error::Error;

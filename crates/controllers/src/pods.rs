@@ -8,3 +8,4 @@ pub(crate) mod rank;
 pub(crate) mod scheduling;
 pub(crate) mod state;
 pub(crate) mod template;
+pub(crate) mod wake;

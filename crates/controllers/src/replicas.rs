@@ -9,7 +9,7 @@ mod plan;
 
 use std::{sync::Arc, time::Duration};
 
-use client::{Change, Informer, Key, Queue};
+use client::{Change, Informer, Key};
 use tokio::task::JoinHandle;
 
 pub(crate) use kind::Replicas;
@@ -21,7 +21,7 @@ use crate::{
     driver::{self, Driver, Outcome},
     kinds::core::Pod,
     meta::{self, Meta},
-    pods::{batch, claim, expectations::Expectations, state, template, template::PodWriter},
+    pods::{batch, claim, expectations::Expectations, state, template, template::PodWriter, wake},
 };
 
 const WORKERS: usize = 5;
@@ -51,7 +51,7 @@ pub(crate) fn start<R: Replicas>(scope: Scope) -> Vec<JoinHandle<()>> {
     });
     let pods = driver.watch::<Pod>({
         let (pending, owners) = (pending.clone(), owners.clone());
-        move |change, queue| pod_changed::<R>(change, queue, &pending, &owners)
+        move |change, queue| wake::pod_changed(change, queue, &pending, &owners)
     });
     claim::index(&pods);
     let this = Arc::new(Loop { scope, owners, pods, pending });
@@ -59,41 +59,6 @@ pub(crate) fn start<R: Replicas>(scope: Scope) -> Vec<JoinHandle<()>> {
         let this = this.clone();
         async move { this.pass(key).await }
     })]
-}
-
-fn pod_changed<R: Replicas>(change: &Change<Pod>, queue: &Queue<Key>, pending: &Expectations, owners: &Informer<R>) {
-    let old_owner = change.old.as_deref().and_then(meta::owner_key::<R>);
-    let Some(pod) = change.new.as_deref() else {
-        if let (Some(owner), Some(old)) = (old_owner, &change.old) {
-            pending.deletion_settled(&owner, old.uid());
-            queue.add(owner);
-        }
-        return;
-    };
-    let owner = meta::owner_key::<R>(pod);
-    if let Some(old_owner) = old_owner.filter(|old| owner.as_ref() != Some(old)) {
-        queue.add(old_owner);
-    }
-    if let Some(owner) = owner {
-        if change.old.is_none() {
-            pending.creation_settled(&owner);
-        }
-        if pod.is_deleting() {
-            pending.deletion_settled(&owner, pod.uid());
-        }
-        let became_ready = state::is_ready(pod) && !change.old.as_deref().is_some_and(state::is_ready);
-        let patience = owners.get(&owner).map_or(0, |o| o.min_ready_seconds());
-        queue.add(owner.clone());
-        if became_ready && patience > 0 {
-            queue.add_after(owner, Duration::from_secs(u64::from(patience.unsigned_abs()) + 1));
-        }
-    } else if pod.controller().is_none() {
-        let relabelled = change.old.as_deref().is_none_or(|o| o.labels() != pod.labels() || o.controller().is_some());
-        if relabelled {
-            let matching = owners.list_in(pod.namespace()).into_iter();
-            matching.filter(|o| o.selects(pod.labels())).for_each(|o| queue.add(o.key()));
-        }
-    }
 }
 
 impl<R: Replicas> Loop<R> {

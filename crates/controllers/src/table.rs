@@ -4,8 +4,8 @@ use tokio::task::JoinHandle;
 
 use crate::{
     context::{Context, Scope},
-    deployment, endpoints, endpointslice, endpointslicemirroring, garbage, namespace, replicaset, replication, rootca,
-    serviceaccount,
+    daemonset, deployment, endpoints, endpointslice, endpointslicemirroring, garbage, namespace, replicaset,
+    replication, rootca, serviceaccount, statefulset,
 };
 
 /// One controller.
@@ -42,6 +42,8 @@ pub const CONTROLLERS: &[Descriptor] = controllers![
     "replicaset", "replicaset-controller", "replicaset-controller", true, ["replicasets" "pods"], replicaset::start;
     "replicationcontroller", "replication-controller", "replication-controller", true, ["replicationcontrollers" "pods"], replication::start;
     "deployment", "deployment-controller", "deployment-controller", true, ["deployments" "replicasets" "pods"], deployment::start;
+    "daemonset", "daemon-set-controller", "daemonset-controller", true, ["daemonsets" "pods" "nodes" "controllerrevisions"], daemonset::start;
+    "statefulset", "statefulset-controller", "statefulset-controller", true, ["statefulsets" "pods" "persistentvolumeclaims" "controllerrevisions"], statefulset::start;
     "endpoints", "endpoint-controller", "endpoint-controller", true, ["services" "pods" "endpoints"], endpoints::start;
     "endpointslice", "endpointslice-controller", "endpoint-slice-controller", true, ["services" "pods" "nodes" "endpointslices"], endpointslice::start;
     "endpointslicemirroring", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, ["endpoints" "services" "endpointslices"], endpointslicemirroring::start;

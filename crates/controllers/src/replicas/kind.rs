@@ -1,14 +1,12 @@
 //! Where ReplicaSet and ReplicationController keep what the loop reads and writes.
 
-use client::Object;
-
 use crate::{
     kinds::{
         LabelSelector, Time,
         apps::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
         core::{PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus},
     },
-    meta::{self, Labels},
+    pods::wake::PodOwner,
 };
 
 /// The status of both kinds.
@@ -33,21 +31,15 @@ pub(crate) struct Condition {
 }
 
 /// An object that wants a number of equal Pods.
-pub(crate) trait Replicas: Object {
+pub(crate) trait Replicas: PodOwner {
     fn replicas(&self) -> i32;
-    fn selector(&self) -> Option<LabelSelector>;
     fn template(&self) -> Option<&PodTemplateSpec>;
-    fn min_ready_seconds(&self) -> i32;
     fn observed_generation(&self) -> i64;
     fn status(&self) -> Status;
     /// A copy with the status and the current generation as the observed one.
     fn with_status(&self, status: Status) -> Self;
     /// Whether the kind reports Pods that are being deleted.
     const COUNTS_TERMINATING: bool;
-
-    fn selects(&self, labels: &Labels) -> bool {
-        self.selector().is_some_and(|s| !meta::is_empty_selector(&s) && meta::selects(&s, labels))
-    }
 }
 
 macro_rules! conditions {
@@ -79,6 +71,16 @@ macro_rules! conditions {
     }};
 }
 
+impl PodOwner for ReplicaSet {
+    fn selector(&self) -> Option<LabelSelector> {
+        self.spec.as_ref().map(|s| s.selector.clone())
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    }
+}
+
 impl Replicas for ReplicaSet {
     const COUNTS_TERMINATING: bool = true;
 
@@ -86,16 +88,8 @@ impl Replicas for ReplicaSet {
         self.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
     }
 
-    fn selector(&self) -> Option<LabelSelector> {
-        self.spec.as_ref().map(|s| s.selector.clone())
-    }
-
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.as_ref()?.template.as_ref()
-    }
-
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
     }
 
     fn observed_generation(&self) -> i64 {
@@ -128,6 +122,17 @@ impl Replicas for ReplicaSet {
     }
 }
 
+impl PodOwner for ReplicationController {
+    fn selector(&self) -> Option<LabelSelector> {
+        let labels = self.spec.as_ref()?.selector.clone().filter(|s| !s.is_empty())?;
+        Some(LabelSelector { match_labels: Some(labels), match_expressions: None })
+    }
+
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    }
+}
+
 impl Replicas for ReplicationController {
     const COUNTS_TERMINATING: bool = false;
 
@@ -135,17 +140,8 @@ impl Replicas for ReplicationController {
         self.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
     }
 
-    fn selector(&self) -> Option<LabelSelector> {
-        let labels = self.spec.as_ref()?.selector.clone().filter(|s| !s.is_empty())?;
-        Some(LabelSelector { match_labels: Some(labels), match_expressions: None })
-    }
-
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.as_ref()?.template.as_ref()
-    }
-
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
     }
 
     fn observed_generation(&self) -> i64 {
