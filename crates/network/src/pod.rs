@@ -101,6 +101,12 @@ impl PodNetwork {
         links::add_address(&self.bridge(), address, 32).await
     }
 
+    /// Sends packets for these addresses through the bridge, where the proxy finds them: Services work from the node
+    /// itself even when it has no other route.
+    pub async fn add_route(&self, to: Ipv4Net) -> Result<(), Error> {
+        links::add_route(&self.bridge(), to, self.gateway()).await
+    }
+
     /// Connects a sandbox; does nothing twice.
     pub async fn setup(&self, netns: &Path, sandbox: &str, ports: &[HostPort]) -> Result<Vec<IpAddr>, Error> {
         let address = self.addresses.lock().allocate(sandbox)?;

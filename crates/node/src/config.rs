@@ -83,6 +83,9 @@ pub struct Server {
     /// Registry mirrors and credentials, YAML
     #[arg(long, value_name = "FILE", env = "NAVARCH_PRIVATE_REGISTRY", default_value = "/etc/navarch/registries.yaml")]
     pub private_registry: PathBuf,
+    /// Cgroup below which everything of the node is made
+    #[arg(long, value_name = "NAME", env = "NAVARCH_CGROUP_ROOT", default_value = "navarch")]
+    pub cgroup_root: String,
     /// Port of the kubelet
     #[arg(long, value_name = "PORT", env = "NAVARCH_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,

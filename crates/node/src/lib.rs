@@ -1,7 +1,13 @@
 //! Roles: what starts, in which order, and with which stop policy.
 
+pub mod agent;
 pub mod config;
+pub mod control_plane;
 pub mod kubeconfig;
+pub mod layout;
 pub mod machine;
 pub mod pki;
+mod registries;
+mod seal;
+pub mod server;
 pub mod supervisor;

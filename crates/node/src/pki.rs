@@ -35,7 +35,7 @@ pub enum Error {
     File { action: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot make certificate {name}")]
     Certificate { name: String, source: rcgen::Error },
-    #[error("{} is not a usable certificate: {why}; remove it and its .key to have it made anew", path.display())]
+    #[error("{} is not usable: {why}", path.display())]
     Unusable { path: PathBuf, why: String },
 }
 
@@ -197,6 +197,26 @@ pub fn signing_key(directory: &Path, name: &str) -> Result<String, Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?.serialize_pem();
     write(&path, &key, 0o600)?;
     Ok(key)
+}
+
+/// 32 random bytes, kept as hexadecimal text; made on first use.
+pub fn secret(path: &Path) -> Result<[u8; 32], Error> {
+    if path.exists() {
+        let text = read(path)?;
+        let text = text.trim();
+        let digits = (text.len() == 64 && text.is_ascii()).then(|| {
+            (0..32).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16)).collect::<Result<Vec<u8>, _>>()
+        });
+        let bytes = digits.and_then(Result::ok).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        return bytes.ok_or_else(|| Error::Unusable {
+            path: path.to_path_buf(),
+            why: "it must hold 64 hexadecimal digits; restore it from a backup".into(),
+        });
+    }
+    let bytes: [u8; 32] = rand::random();
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write(path, &text, 0o600)?;
+    Ok(bytes)
 }
 
 fn paths(directory: &Path, name: &str) -> (PathBuf, PathBuf) {

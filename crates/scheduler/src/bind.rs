@@ -35,10 +35,9 @@ pub(crate) async fn bind(client: &Client, pod: &PodInfo, node: &str) -> Result<(
     binding.metadata.uid = Some(pod.uid.clone());
     binding.target.kind = Some("Node".into());
     binding.target.name = Some(node.to_string());
-    let body = serde_json::to_vec(&binding).map_err(|error| fail(kube::Error::SerdeError(error)))?;
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.key.namespace);
     let answer: Result<serde_json::Value, _> =
-        api.create_subresource("binding", &pod.key.name, &PostParams::default(), body).await;
+        api.create_subresource("binding", &pod.key.name, &PostParams::default(), &binding).await;
     answer.map(drop).map_err(fail)
 }
 
@@ -125,12 +124,11 @@ pub(crate) async fn report(client: &Client, pod: &PodInfo, reason: &str, message
     if same && nominated == status.and_then(|status| status.nominated_node_name.as_deref()) {
         return;
     }
-    let since = current.filter(|condition| condition.status == "False").and_then(|condition| {
-        condition.last_transition_time.clone()
-    });
-    let since = since.unwrap_or_else(|| {
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::now())
-    });
+    let since = current
+        .filter(|condition| condition.status == "False")
+        .and_then(|condition| condition.last_transition_time.clone());
+    let since = since
+        .unwrap_or_else(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::now()));
     let mut change = json!({"status": {"conditions": [{
         "type": "PodScheduled",
         "status": "False",

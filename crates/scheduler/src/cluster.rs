@@ -15,28 +15,28 @@ use crate::selectors::Term;
 
 /// A pod with everything that plugins ask of it, computed once.
 #[derive(Debug)]
-pub struct PodInfo {
-    pub pod: Arc<Pod>,
-    pub key: Key,
-    pub uid: String,
-    pub priority: i32,
-    pub requests: Resources,
+pub(crate) struct PodInfo {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) key: Key,
+    pub(crate) uid: String,
+    pub(crate) priority: i32,
+    pub(crate) requests: Resources,
     /// Host ports: (address, protocol, port); an empty address is all of them.
-    pub host_ports: Vec<(String, String, i32)>,
-    pub affinity: Terms,
-    pub anti_affinity: Terms,
+    pub(crate) host_ports: Vec<(String, String, i32)>,
+    pub(crate) affinity: Terms,
+    pub(crate) anti_affinity: Terms,
 }
 
 /// Pod (anti-)affinity terms.
 #[derive(Debug, Default)]
-pub struct Terms {
-    pub required: Vec<Term>,
+pub(crate) struct Terms {
+    pub(crate) required: Vec<Term>,
     /// With their weights.
-    pub preferred: Vec<(i64, Term)>,
+    pub(crate) preferred: Vec<(i64, Term)>,
 }
 
 impl PodInfo {
-    pub fn new(pod: Arc<Pod>) -> Self {
+    pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let key = Key::of(&*pod);
         let spec = pod.spec.as_ref();
         let affinity = spec.and_then(|spec| spec.affinity.as_ref());
@@ -69,21 +69,21 @@ impl PodInfo {
         }
     }
 
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.key.namespace
     }
 
-    pub fn labels(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.pod.metadata.labels.as_ref().unwrap_or(&NONE)
     }
 
-    pub fn node_name(&self) -> Option<&str> {
+    pub(crate) fn node_name(&self) -> Option<&str> {
         self.pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
     }
 
     /// Ended pods hold nothing on their node.
-    pub fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         matches!(self.pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
     }
 }
@@ -108,18 +108,18 @@ fn anti_affinity_terms(affinity: Option<&Affinity>, pod: &Pod) -> Terms {
 
 /// A node and the pods on it.
 #[derive(Clone, Debug)]
-pub struct NodeInfo {
-    pub node: Arc<Node>,
-    pub name: String,
-    pub allocatable: Resources,
+pub(crate) struct NodeInfo {
+    pub(crate) node: Arc<Node>,
+    pub(crate) name: String,
+    pub(crate) allocatable: Resources,
     /// `status.allocatable.pods`.
-    pub pods_max: i64,
-    pub requested: Resources,
-    pub pods: Vec<Arc<PodInfo>>,
+    pub(crate) pods_max: i64,
+    pub(crate) requested: Resources,
+    pub(crate) pods: Vec<Arc<PodInfo>>,
 }
 
 impl NodeInfo {
-    pub fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         let mut info = Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             node: Arc::clone(&node),
@@ -140,31 +140,31 @@ impl NodeInfo {
         self.node = node;
     }
 
-    pub fn add(&mut self, pod: Arc<PodInfo>) {
+    pub(crate) fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests);
         self.pods.push(pod);
     }
 
-    pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+    pub(crate) fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let index = self.pods.iter().position(|pod| pod.uid == uid)?;
         let pod = self.pods.swap_remove(index);
         self.requested.subtract(&pod.requests);
         Some(pod)
     }
 
-    pub fn labels(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.node.metadata.labels.as_ref().unwrap_or(&NONE)
     }
 
-    pub fn taints(&self) -> &[Taint] {
+    pub(crate) fn taints(&self) -> &[Taint] {
         self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
     }
 }
 
 /// Nodes by name, and where each placed pod is.
 #[derive(Default)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     nodes: BTreeMap<String, Arc<NodeInfo>>,
     placed: HashMap<String, String>,
     /// Pods placed on nodes that are not known (yet).
@@ -173,7 +173,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn set_node(&mut self, node: Arc<Node>) {
+    pub(crate) fn set_node(&mut self, node: Arc<Node>) {
         let name = node.metadata.name.clone().unwrap_or_default();
         let homeless = self.homeless.remove(&name);
         let info = self.nodes.entry(name).or_insert_with(|| Arc::new(NodeInfo::new(Arc::clone(&node))));
@@ -184,7 +184,7 @@ impl Cluster {
         }
     }
 
-    pub fn remove_node(&mut self, name: &str) {
+    pub(crate) fn remove_node(&mut self, name: &str) {
         if let Some(info) = self.nodes.remove(name)
             && !info.pods.is_empty()
         {
@@ -193,7 +193,7 @@ impl Cluster {
     }
 
     /// Places a pod, moving it if it was elsewhere. An ended pod is taken off.
-    pub fn place(&mut self, pod: Arc<PodInfo>, node: &str) {
+    pub(crate) fn place(&mut self, pod: Arc<PodInfo>, node: &str) {
         self.remove_pod(&pod.uid);
         self.nominated.remove(&pod.uid);
         if pod.ended() {
@@ -206,7 +206,7 @@ impl Cluster {
         }
     }
 
-    pub fn remove_pod(&mut self, uid: &str) {
+    pub(crate) fn remove_pod(&mut self, uid: &str) {
         let Some(node) = self.placed.remove(uid) else { return };
         if let Some(info) = self.nodes.get_mut(&node) {
             Arc::make_mut(info).remove(uid);
@@ -217,21 +217,21 @@ impl Cluster {
     }
 
     /// Where a pod is placed or assumed to be.
-    pub fn node_of(&self, uid: &str) -> Option<&str> {
+    pub(crate) fn node_of(&self, uid: &str) -> Option<&str> {
         self.placed.get(uid).map(String::as_str)
     }
 
     /// Room on `node` is being made for `pod`.
-    pub fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
+    pub(crate) fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
         self.nominated.insert(pod.uid.clone(), (node.to_string(), pod));
     }
 
-    pub fn forget_nomination(&mut self, uid: &str) {
+    pub(crate) fn forget_nomination(&mut self, uid: &str) {
         self.nominated.remove(uid);
     }
 
     /// All nodes, each with the nominated pods that go before `pod` already on it.
-    pub fn snapshot(&self, pod: &PodInfo) -> Vec<Arc<NodeInfo>> {
+    pub(crate) fn snapshot(&self, pod: &PodInfo) -> Vec<Arc<NodeInfo>> {
         let mut nodes: Vec<Arc<NodeInfo>> = self.nodes.values().cloned().collect();
         for (node, nominee) in self.nominated.values() {
             if nominee.uid == pod.uid || nominee.priority < pod.priority {
@@ -242,13 +242,5 @@ impl Cluster {
             }
         }
         nodes
-    }
-
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 }

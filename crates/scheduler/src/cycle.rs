@@ -16,24 +16,24 @@ const SAMPLE_MIN: usize = 100;
 
 /// What came out of a cycle.
 #[derive(Debug)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// The node, and how many nodes were looked at.
-    Node { name: String, evaluated: usize, feasible: usize },
+    Node { name: String, evaluated: usize },
     Nowhere(Refusals),
 }
 
 /// Why a pod fits nowhere.
 #[derive(Debug, Default)]
-pub struct Refusals {
-    pub nodes: usize,
+pub(crate) struct Refusals {
+    pub(crate) nodes: usize,
     /// How many nodes gave each reason.
-    pub reasons: BTreeMap<String, usize>,
+    pub(crate) reasons: BTreeMap<String, usize>,
     /// The plugins that refused: their events wake the pod.
-    pub plugins: BTreeSet<&'static str>,
+    pub(crate) plugins: BTreeSet<&'static str>,
     /// Nodes where taking pods off might help.
-    pub full: Vec<String>,
+    pub(crate) full: Vec<String>,
     /// Said by a plugin of the pod itself, before any node was looked at.
-    pub of_pod: Option<String>,
+    pub(crate) of_pod: Option<String>,
 }
 
 /// The views of all plugins that have something to say about a pod.
@@ -93,7 +93,7 @@ fn enough(nodes: usize) -> usize {
 }
 
 /// Decides where a pod goes. `start` rotates the first node looked at, so that large clusters fill evenly.
-pub fn decide(pod: &PodInfo, nodes: &[Arc<NodeInfo>], listers: Option<&Listers>, start: usize) -> Decision {
+pub(crate) fn decide(pod: &PodInfo, nodes: &[Arc<NodeInfo>], listers: Option<&Listers>, start: usize) -> Decision {
     let mut refusals = Refusals { nodes: nodes.len(), ..Refusals::default() };
     let cycle = Cycle { pod, nodes, listers };
     let views = match Views::new(&cycle) {
@@ -131,7 +131,7 @@ pub fn decide(pod: &PodInfo, nodes: &[Arc<NodeInfo>], listers: Option<&Listers>,
         }
     }
     match views.best(&feasible) {
-        Some(node) => Decision::Node { name: node.name.clone(), evaluated, feasible: feasible.len() },
+        Some(node) => Decision::Node { name: node.name.clone(), evaluated },
         None => Decision::Nowhere(refusals),
     }
 }

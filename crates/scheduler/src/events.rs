@@ -36,7 +36,7 @@ impl Scheduler {
     pub(crate) fn new(config: Config) -> Self {
         let informers = &config.informers;
         Self {
-            client: informers.client().clone(),
+            client: config.client.clone(),
             recorder: config.recorder.clone(),
             listers: Listers {
                 namespaces: informers.of(),
@@ -153,9 +153,10 @@ impl Scheduler {
                 self.queue.happened(Event::PodPlaced);
             }
         } else if self.mine(new) && !info.ended() && new.metadata.deletion_timestamp.is_none() {
-            let moved = change.old.as_ref().is_none_or(|old| {
-                old.spec != new.spec || old.metadata.labels != new.metadata.labels
-            });
+            let moved = change
+                .old
+                .as_ref()
+                .is_none_or(|old| old.spec != new.spec || old.metadata.labels != new.metadata.labels);
             if self.cluster.lock().node_of(&info.uid).is_some() {
                 return; // assumed: the binding is on its way
             }
@@ -189,7 +190,7 @@ impl Scheduler {
         let nodes = self.cluster.lock().snapshot(&pod);
         let start = self.next_node.load(Ordering::Relaxed);
         match cycle::decide(&pod, &nodes, Some(&self.listers), start) {
-            Decision::Node { name, evaluated, .. } => {
+            Decision::Node { name, evaluated } => {
                 self.next_node.store((start + evaluated) % nodes.len().max(1), Ordering::Relaxed);
                 let node = nodes.iter().find(|node| node.name == name).cloned();
                 drop(nodes);

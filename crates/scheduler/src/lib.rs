@@ -25,17 +25,16 @@ mod selectors;
 
 use std::sync::Arc;
 
-use client::{Informers, Recorder};
+use client::{Client, Informers, Recorder};
 use tokio_util::sync::CancellationToken;
-
-pub use cluster::{Cluster, NodeInfo, PodInfo};
-pub use cycle::{Decision, decide};
 
 /// What the scheduler is started with.
 pub struct Config {
     /// `spec.schedulerName` of the pods it takes.
     pub name: String,
     pub informers: Informers,
+    /// What bindings and statuses are written with.
+    pub client: Client,
     pub recorder: Recorder,
     pub cancel: CancellationToken,
 }

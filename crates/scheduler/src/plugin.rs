@@ -12,11 +12,11 @@ use k8s_openapi::api::{
 use crate::cluster::{NodeInfo, PodInfo};
 
 /// The highest normalized score.
-pub const SCORE_MAX: i64 = 100;
+pub(crate) const SCORE_MAX: i64 = 100;
 
 /// What a filter says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Fits,
     /// Not now; taking other pods off the node might help.
     Full(Vec<String>),
@@ -26,33 +26,33 @@ pub enum Verdict {
 
 /// Other objects that plugins look at.
 #[derive(Clone)]
-pub struct Listers {
-    pub namespaces: Informer<Namespace>,
-    pub claims: Informer<PersistentVolumeClaim>,
-    pub volumes: Informer<PersistentVolume>,
-    pub classes: Informer<StorageClass>,
-    pub csi_nodes: Informer<CSINode>,
-    pub budgets: Informer<PodDisruptionBudget>,
+pub(crate) struct Listers {
+    pub(crate) namespaces: Informer<Namespace>,
+    pub(crate) claims: Informer<PersistentVolumeClaim>,
+    pub(crate) volumes: Informer<PersistentVolume>,
+    pub(crate) classes: Informer<StorageClass>,
+    pub(crate) csi_nodes: Informer<CSINode>,
+    pub(crate) budgets: Informer<PodDisruptionBudget>,
 }
 
 impl Listers {
     /// Labels of a namespace; none if it is not known.
-    pub fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
+    pub(crate) fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
         let namespace = self.namespaces.get(&client::Key::new("", name));
         namespace.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default()
     }
 }
 
 /// One scheduling attempt: a pod, the nodes as they are, and the listers.
-pub struct Cycle<'a> {
-    pub pod: &'a PodInfo,
-    pub nodes: &'a [Arc<NodeInfo>],
+pub(crate) struct Cycle<'a> {
+    pub(crate) pod: &'a PodInfo,
+    pub(crate) nodes: &'a [Arc<NodeInfo>],
     /// `None` in tests of plugins that need none.
-    pub listers: Option<&'a Listers>,
+    pub(crate) listers: Option<&'a Listers>,
 }
 
 /// A plugin's view of one cycle.
-pub trait View: Send + Sync {
+pub(crate) trait View: Send + Sync {
     fn filter(&self, _node: &NodeInfo) -> Verdict {
         Verdict::Fits
     }
@@ -67,7 +67,7 @@ pub trait View: Send + Sync {
 }
 
 /// A scheduling plugin; registered in `plugins::PLUGINS`.
-pub trait Plugin: Send + Sync {
+pub(crate) trait Plugin: Send + Sync {
     /// Upstream's name, as configurations and metrics know it.
     fn name(&self) -> &'static str;
 
@@ -85,7 +85,7 @@ pub trait Plugin: Send + Sync {
 
 /// Changes that can make a pod schedulable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     NodeAdded,
     /// Labels, taints, allocatable or `spec.unschedulable` changed.
     NodeChanged,
@@ -99,7 +99,7 @@ pub enum Event {
 }
 
 /// Raw counts to 0..=[`SCORE_MAX`], the highest count best (or worst, if `reverse`).
-pub fn scale(scores: &mut [i64], reverse: bool) {
+pub(crate) fn scale(scores: &mut [i64], reverse: bool) {
     let max = scores.iter().copied().max().unwrap_or(0);
     for score in scores {
         let scaled = if max == 0 { 0 } else { *score * SCORE_MAX / max };

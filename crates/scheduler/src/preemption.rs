@@ -111,7 +111,7 @@ fn on_node(
 fn violations(pods: &[Arc<PodInfo>], budgets: &[Arc<PodDisruptionBudget>]) -> Vec<String> {
     let mut allowed: Vec<i32> = budgets
         .iter()
-        .map(|budget| budget.status.as_ref().map_or(0, |status| status.disruptions_allowed))
+        .map(|budget| budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0))
         .collect();
     let mut violating = Vec::new();
     for pod in pods {

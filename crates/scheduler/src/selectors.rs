@@ -12,7 +12,7 @@ use k8s_openapi::{
 type Labels = BTreeMap<String, String>;
 
 /// Whether a label selector selects; `None` selects nothing, an empty one everything.
-pub fn labels_match(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
+pub(crate) fn labels_match(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
     let Some(selector) = selector else { return false };
     let exact = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     exact
@@ -41,12 +41,12 @@ fn operator(operator: &str, value: Option<&str>, values: &[String]) -> bool {
 }
 
 /// Whether a node satisfies a required node selector: any of its terms.
-pub fn node_matches(selector: &NodeSelector, node: &Node) -> bool {
+pub(crate) fn node_matches(selector: &NodeSelector, node: &Node) -> bool {
     selector.node_selector_terms.iter().any(|term| term_matches(term, node))
 }
 
 /// Whether a node satisfies one term: all of its requirements; an empty term matches nothing.
-pub fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
+pub(crate) fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {
@@ -58,15 +58,15 @@ pub fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
     expressions.iter().all(|requirement| {
         holds(requirement, labels.and_then(|labels| labels.get(&requirement.key)).map(String::as_str))
-    }) && fields.iter().all(|requirement| {
-        requirement.key == "metadata.name" && holds(requirement, node.metadata.name.as_deref())
-    })
+    }) && fields
+        .iter()
+        .all(|requirement| requirement.key == "metadata.name" && holds(requirement, node.metadata.name.as_deref()))
 }
 
 /// A pod (anti-)affinity term, resolved against the pod that carries it.
 #[derive(Clone, Debug)]
-pub struct Term {
-    pub topology_key: String,
+pub(crate) struct Term {
+    pub(crate) topology_key: String,
     selector: Option<LabelSelector>,
     namespaces: Vec<String>,
     /// `Some` of an empty selector: all namespaces.
@@ -100,10 +100,9 @@ impl Term {
     }
 
     /// Whether the term speaks of a pod with these labels in `namespace`, whose own labels are `namespace_labels`.
-    pub fn matches(&self, namespace: &str, namespace_labels: &Labels, labels: &Labels) -> bool {
+    pub(crate) fn matches(&self, namespace: &str, namespace_labels: &Labels, labels: &Labels) -> bool {
         let here = self.namespaces.iter().any(|name| name == namespace)
-            || self.namespace_selector.is_some()
-                && labels_match(self.namespace_selector.as_ref(), namespace_labels);
+            || self.namespace_selector.is_some() && labels_match(self.namespace_selector.as_ref(), namespace_labels);
         here && labels_match(self.selector.as_ref(), labels)
     }
 }

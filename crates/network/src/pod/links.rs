@@ -90,6 +90,20 @@ pub(super) async fn add_address(name: &str, address: Ipv4Addr, prefix_len: u8) -
     .await
 }
 
+/// Adds a route through a link, if it is not there.
+pub(super) async fn add_route(name: &str, to: ipnet::Ipv4Net, source: Ipv4Addr) -> Result<(), Error> {
+    with_handle(|handle| async move {
+        let link = index(&handle, name).await.map_err(failed("find", name))?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix_len())
+            .output_interface(link)
+            .pref_source(source)
+            .build();
+        or_exists(handle.route().add(route).execute().await).map_err(failed("add a route through", name))
+    })
+    .await
+}
+
 /// A sandbox's connection.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {

@@ -32,8 +32,8 @@ impl Plugin for BalancedAllocation {
 
 impl View for Requests<'_> {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let shares = usage(node, self.0)
-            .map(|(used, all)| if all <= 0 { 1.0 } else { (used as f64 / all as f64).min(1.0) });
+        let shares =
+            usage(node, self.0).map(|(used, all)| if all <= 0 { 1.0 } else { (used as f64 / all as f64).min(1.0) });
         // With two values the standard deviation is half their distance.
         let deviation = (shares[0] - shares[1]).abs() / 2.0;
         ((1.0 - deviation) * SCORE_MAX as f64) as i64

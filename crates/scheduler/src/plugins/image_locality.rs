@@ -34,8 +34,7 @@ impl Plugin for ImageLocality {
             return Ok(None);
         }
         let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let names: Vec<String> =
-            containers().filter_map(|container| container.image.as_deref()).map(tagged).collect();
+        let names: Vec<String> = containers().filter_map(|container| container.image.as_deref()).map(tagged).collect();
         let mut spread = HashMap::new();
         for node in cycle.nodes {
             for (name, _) in images(node) {
@@ -69,9 +68,9 @@ fn tagged(name: &str) -> String {
 
 fn images(node: &NodeInfo) -> impl Iterator<Item = (&str, i64)> {
     let images = node.node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
-    images.iter().flat_map(|image| {
-        image.names.iter().flatten().map(|name| (name.as_str(), image.size_bytes.unwrap_or(0)))
-    })
+    images
+        .iter()
+        .flat_map(|image| image.names.iter().flatten().map(|name| (name.as_str(), image.size_bytes.unwrap_or(0))))
 }
 
 impl View for Images<'_> {

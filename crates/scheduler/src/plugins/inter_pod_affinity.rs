@@ -113,8 +113,7 @@ fn count<'a>(cycle: &Cycle<'a>) -> Counted<'a> {
             }
         }
     }
-    counted.first =
-        counted.near.iter().all(HashSet::is_empty) && pod.affinity.required.iter().all(speaks_of_me);
+    counted.first = counted.near.iter().all(HashSet::is_empty) && pod.affinity.required.iter().all(speaks_of_me);
     counted
 }
 

@@ -38,7 +38,8 @@ impl Plugin for NodeAffinity {
 
 impl View for Wanted<'_> {
     fn filter(&self, node: &NodeInfo) -> Verdict {
-        let labelled = self.spec.node_selector.iter().flatten().all(|(key, value)| node.labels().get(key) == Some(value));
+        let labelled =
+            self.spec.node_selector.iter().flatten().all(|(key, value)| node.labels().get(key) == Some(value));
         let required =
             self.affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
         if labelled && required.is_none_or(|required| node_matches(required, &node.node)) {

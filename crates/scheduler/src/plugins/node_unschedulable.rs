@@ -20,11 +20,8 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn view<'a>(&self, cycle: &Cycle<'a>) -> Result<Option<Box<dyn View + 'a>>, String> {
-        let taint = Taint {
-            key: "node.kubernetes.io/unschedulable".into(),
-            effect: "NoSchedule".into(),
-            ..Taint::default()
-        };
+        let taint =
+            Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
         Ok(Some(Box::new(Cordoned { tolerated: tolerated(cycle.pod, &taint) })))
     }
 
@@ -36,10 +33,6 @@ impl Plugin for NodeUnschedulable {
 impl View for Cordoned {
     fn filter(&self, node: &NodeInfo) -> Verdict {
         let cordoned = node.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-        if cordoned && !self.tolerated {
-            Verdict::Never("node(s) were unschedulable".into())
-        } else {
-            Verdict::Fits
-        }
+        if cordoned && !self.tolerated { Verdict::Never("node(s) were unschedulable".into()) } else { Verdict::Fits }
     }
 }

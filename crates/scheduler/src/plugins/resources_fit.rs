@@ -69,9 +69,11 @@ impl View for Requests<'_> {
     }
 
     fn score(&self, node: &NodeInfo) -> i64 {
-        let free = usage(node, self.0).map(|(used, all)| {
-            if all <= 0 || used > all { 0 } else { (all - used) * SCORE_MAX / all }
-        });
+        let free = usage(node, self.0).map(
+            |(used, all)| {
+                if all <= 0 || used > all { 0 } else { (all - used) * SCORE_MAX / all }
+            },
+        );
         (free[0] + free[1]) / 2
     }
 }

@@ -83,11 +83,20 @@ fn tolerations_and_selectors_open_nodes() {
 #[test]
 fn host_ports_collide_by_address_protocol_and_port() {
     let port = |ip: &str, port: u16| json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": port, "hostIP": ip}]}]});
-    let cases = [("", 80, "", 80, false), ("10.0.0.1", 80, "10.0.0.2", 80, true), ("0.0.0.0", 80, "10.0.0.2", 80, false), ("", 80, "", 81, true)];
+    let cases = [
+        ("", 80, "", 80, false),
+        ("10.0.0.1", 80, "10.0.0.2", 80, true),
+        ("0.0.0.0", 80, "10.0.0.2", 80, false),
+        ("", 80, "", 81, true),
+    ];
     for (taken_ip, taken, ip, wanted, fits) in cases {
         let mut one = node("n", json!({}), json!({}));
         one.add(pod("x", json!({}), port(taken_ip, taken)));
-        assert_eq!(outcome(&pod("p", json!({}), port(ip, wanted)), vec![one]) == "n", fits, "{taken_ip}:{taken} {ip}:{wanted}");
+        assert_eq!(
+            outcome(&pod("p", json!({}), port(ip, wanted)), vec![one]) == "n",
+            fits,
+            "{taken_ip}:{taken} {ip}:{wanted}"
+        );
     }
 }
 

@@ -47,8 +47,7 @@ impl Plugin for TopologySpread {
         let fits = |view: &Option<Box<dyn View + 'a>>, node: &NodeInfo| {
             view.as_ref().is_none_or(|view| view.filter(node) == Verdict::Fits)
         };
-        let keys: HashSet<&str> =
-            wanted.iter().filter(|one| hard(one)).map(|one| one.topology_key.as_str()).collect();
+        let keys: HashSet<&str> = wanted.iter().filter(|one| hard(one)).map(|one| one.topology_key.as_str()).collect();
         let mut constraints: Vec<Constraint> = wanted.iter().map(|one| Constraint::new(one, cycle.pod)).collect();
         for node in cycle.nodes {
             if !keys.iter().all(|key| node.labels().contains_key(*key)) {
@@ -156,7 +155,8 @@ impl View for Spread {
     fn normalize(&self, scores: &mut [i64]) {
         let (Some(&least), Some(&most)) = (scores.iter().min(), scores.iter().max()) else { return };
         for score in scores {
-            *score = if most == 0 { SCORE_MAX } else { SCORE_MAX * (most + least - *score) / most.max(1) }.min(SCORE_MAX);
+            *score =
+                if most == 0 { SCORE_MAX } else { SCORE_MAX * (most + least - *score) / most.max(1) }.min(SCORE_MAX);
         }
     }
 }

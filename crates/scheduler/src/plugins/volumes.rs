@@ -86,7 +86,8 @@ pub(crate) fn claim_names(spec: &PodSpec, pod_name: &str) -> Vec<String> {
 pub(crate) fn need(claim: &Arc<PersistentVolumeClaim>, listers: &Listers) -> Result<Need, String> {
     let spec = claim.spec.as_ref();
     let volume = spec.and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
-    let bound = claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("pv.kubernetes.io/bind-completed"));
+    let bound =
+        claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("pv.kubernetes.io/bind-completed"));
     if !volume.is_empty() && bound {
         let volume = listers
             .volumes
