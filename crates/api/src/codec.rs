@@ -48,7 +48,8 @@ pub fn decode(bytes: &[u8], encoding: Encoding, of: TypeRef<'_>, kind: &str, ver
     let mut report = reader::Report::default();
     let root = if of.is_builtin() { of } else { TypeRef::deduced() };
     let object = match encoding {
-        Encoding::Json => reader::json(bytes, root, &mut report),
+        Encoding::Json => reader::json(bytes, root, &mut report)
+            .map_err(|why| format!("couldn't get version/kind; json parse error: {why}")),
         Encoding::Yaml => yaml::read(bytes, root, &mut report),
     };
     let mut object = object.map_err(|why| unrecognized(&why))?;
@@ -68,8 +69,9 @@ pub fn decode(bytes: &[u8], encoding: Encoding, of: TypeRef<'_>, kind: &str, ver
     }
 }
 
-/// Reads an object that is already JSON as a value of `of`, such as a patch's result.
-pub fn conform(object: Value, of: TypeRef<'_>, kind: &str, version: &str) -> Result<Decoded, Status> {
+/// Reads an object that is already JSON as a value of `of`, such as a patch's result. The error is what the type
+/// minds, without the words about the endpoint.
+pub fn conform(object: Value, of: TypeRef<'_>) -> Result<Decoded, String> {
     let mut report = reader::Report::default();
     let mut object = object;
     if of.is_builtin() {
@@ -78,10 +80,20 @@ pub fn conform(object: Value, of: TypeRef<'_>, kind: &str, version: &str) -> Res
         custom(&mut object, of, &mut report);
     }
     match report.failure() {
-        Some(why) => Err(unreadable(kind, version, why)),
+        Some(why) => Err(why.to_string()),
         None => Ok(Decoded { object, problems: report.problems }),
     }
 }
+
+/// Reads any JSON, telling duplicate members. The error is Go's text about the syntax.
+pub fn json(bytes: &[u8]) -> Result<Decoded, String> {
+    let mut report = reader::Report::default();
+    let object = reader::json(bytes, TypeRef::deduced(), &mut report)?;
+    Ok(Decoded { object, problems: report.problems })
+}
+
+/// Go's name of a JSON value's kind.
+pub(crate) use reader::kind_of;
 
 /// The 400 for an object that strict validation refuses.
 pub fn strict_error(kind: &str, version: &str, problems: &[String]) -> Status {

@@ -9,6 +9,7 @@ pub mod kinds;
 pub mod validation;
 pub mod codec;
 pub mod intstr;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -94,9 +94,7 @@ impl Path<'_> {
 
 /// Reads JSON text; the error says what is wrong with it as JSON.
 pub(super) fn json(bytes: &[u8], of: TypeRef<'_>, report: &mut Report) -> Result<Value, String> {
-    let fail = |error: &serde_json::Error| {
-        format!("couldn't get version/kind; json parse error: {}", syntax::go(error, bytes))
-    };
+    let fail = |error: &serde_json::Error| syntax::go(error, bytes);
     let mut source = serde_json::Deserializer::from_slice(bytes);
     let value = Seed { of, path: None, report }.deserialize(&mut source).map_err(|error| fail(&error))?;
     source.end().map_err(|error| fail(&error))?;
@@ -115,7 +113,7 @@ pub(super) fn member(source: Value, of: TypeRef<'_>, name: &str, report: &mut Re
 }
 
 /// Go's name of a JSON value's kind.
-pub(super) fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -9,7 +9,8 @@ use crate::schema::TypeRef;
 pub(super) fn read(bytes: &[u8], of: TypeRef<'_>, report: &mut Report) -> Result<serde_json::Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_string())?;
     if text.trim_start().starts_with('{') {
-        return reader::json(bytes, of, report);
+        return reader::json(bytes, of, report)
+            .map_err(|why| format!("couldn't get version/kind; json parse error: {why}"));
     }
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
