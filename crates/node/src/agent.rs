@@ -143,7 +143,11 @@ pub async fn start(
     let socket = facts.layout.cri_socket();
     if facts.flags.container_runtime_endpoint.is_none() {
         let runtime = open_runtime(facts, network.clone()).await?;
-        supervise_runtime(supervisor, runtime, &socket);
+        supervise_runtime(supervisor, runtime.clone(), &socket);
+        let control = facts.layout.run().join("control.sock");
+        supervisor.start("control", StopPolicy::Drop, move |cancel| {
+            crate::control::serve(runtime.clone(), control.clone(), cancel)
+        });
     }
     let ready = supervise_kubelet(facts, control_plane, supervisor, cancel)?;
     supervise_proxy(facts, control_plane, supervisor);

@@ -2,12 +2,14 @@
 
 pub mod agent;
 pub mod config;
+mod control;
 pub mod control_plane;
 pub mod kubeconfig;
 pub mod layout;
 pub mod machine;
 pub mod pki;
 mod registries;
+pub mod reset;
 mod seal;
 pub mod server;
 pub mod supervisor;

@@ -171,6 +171,11 @@ impl Runtime {
         &self.inner.images
     }
 
+    /// Takes a name away, and the image with its last one, unless containers stand on it. `false`: there is none.
+    pub fn remove_image(&self, reference: &str) -> Result<bool, images::Error> {
+        self.inner.images.untag(reference, &self.layers_in_use())
+    }
+
     /// Stops and removes all sandboxes and containers; images stay.
     pub async fn remove_all(&self) -> Result<(), Error> {
         let all: Vec<String> = self.inner.sandboxes.read().keys().cloned().collect();
