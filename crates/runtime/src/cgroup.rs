@@ -37,7 +37,7 @@ pub(crate) enum Cgroups {
 impl Cgroups {
     /// Reads what is mounted; version 2 counts only where no controller is bound to version 1.
     pub(crate) fn detect() -> io::Result<Cgroups> {
-        let found = Self::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+        let found = Self::parse(&fs::read_to_string("/proc/thread-self/mountinfo")?);
         found.ok_or_else(|| io::Error::other("no cgroup hierarchy is mounted; mount one on /sys/fs/cgroup"))
     }
 

@@ -30,6 +30,9 @@ const CONTROL: RawFd = 0;
 pub fn main() -> ExitCode {
     // SAFETY: no handler is installed, only dispositions change. Ignored children need no reaping.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+    // What the server's starter left open is nobody's here, and a shim would hold it for ever.
+    // SAFETY: nothing in this process uses a descriptor above 2 yet.
+    unsafe { nix::libc::close_range(3, u32::MAX, 0) };
     let mut fds = Vec::new();
     loop {
         match protocol::receive(CONTROL, &mut [0], &mut fds) {

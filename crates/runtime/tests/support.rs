@@ -1,6 +1,6 @@
 //! A runtime in namespaces of its own: private mounts, an empty network, a cgroup that goes away afterwards.
 
-pub mod image;
+pub(crate) mod image;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -31,22 +31,22 @@ impl Network for Loopback {
     }
 }
 
-pub struct Lab {
-    pub dir: PathBuf,
-    pub cgroup: String,
-    pub runtime: RuntimeServiceClient<Channel>,
-    pub images: ImageServiceClient<Channel>,
+pub(crate) struct Lab {
+    pub(crate) dir: PathBuf,
+    pub(crate) cgroup: String,
+    pub(crate) runtime: RuntimeServiceClient<Channel>,
+    pub(crate) images: ImageServiceClient<Channel>,
 }
 
 /// How a lab differs from the usual one.
 #[derive(Default, Clone)]
-pub struct Options {
-    pub registries: Registries,
+pub(crate) struct Options {
+    pub(crate) registries: Registries,
     /// The server runs in a process of its own (see `serve_here`), whose id the test gets to kill.
-    pub own_process: bool,
+    pub(crate) own_process: bool,
 }
 
-pub fn config(dir: &Path, cgroup: &str, registries: Registries) -> Config {
+pub(crate) fn config(dir: &Path, cgroup: &str, registries: Registries) -> Config {
     Config {
         root: dir.join("root"),
         run_dir: dir.join("run"),
@@ -61,7 +61,7 @@ pub fn config(dir: &Path, cgroup: &str, registries: Registries) -> Config {
 }
 
 /// Opens and serves in this process until killed.
-pub async fn serve(dir: &Path, cgroup: &str, registries: Registries, cancel: CancellationToken) {
+pub(crate) async fn serve(dir: &Path, cgroup: &str, registries: Registries, cancel: CancellationToken) {
     let runtime = Runtime::open(config(dir, cgroup, registries)).await.unwrap();
     let socket = dir.join("cri.sock");
     let _ = std::fs::remove_file(&socket);
@@ -69,7 +69,7 @@ pub async fn serve(dir: &Path, cgroup: &str, registries: Registries, cancel: Can
     runtime.serve(listener, cancel).await.unwrap();
 }
 
-pub async fn connect(dir: &Path) -> Channel {
+pub(crate) async fn connect(dir: &Path) -> Channel {
     let socket = dir.join("cri.sock");
     eventually("the runtime answers", async || {
         let path = socket.clone();
@@ -87,7 +87,7 @@ pub async fn connect(dir: &Path) -> Channel {
 }
 
 /// Waits for a level, at most 20 s, and says what it saw last.
-pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         match check().await {
@@ -99,7 +99,7 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T,
 }
 
 /// Runs `test` in a lab; cleans up whatever happens.
-pub fn lab<T>(options: Options, test: impl FnOnce(Lab) -> T)
+pub(crate) fn lab<T>(options: Options, test: impl FnOnce(Lab) -> T)
 where
     T: Future<Output = ()>,
 {
@@ -154,7 +154,7 @@ where
 }
 
 /// What a removed pod must not leave: mounts, processes in cgroups, directories.
-pub fn leftovers(dir: &Path, cgroup: &str) -> Vec<String> {
+pub(crate) fn leftovers(dir: &Path, cgroup: &str) -> Vec<String> {
     let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let mut left: Vec<String> =
         mounts.lines().filter(|line| line.contains(dir.to_str().unwrap())).map(str::to_owned).collect();
@@ -163,8 +163,10 @@ pub fn leftovers(dir: &Path, cgroup: &str) -> Vec<String> {
         left.extend(entries.map(|entry| entry.path().display().to_string()));
     }
     for path in cgroup_dirs(cgroup) {
-        let inside = std::fs::read_dir(&path).into_iter().flatten().flatten();
-        left.extend(inside.filter(|entry| entry.path().is_dir()).map(|entry| entry.path().display().to_string()));
+        // The pods' own cgroups are the kubelet's; the containers' in them are not.
+        let children = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let inside = children(path).filter(|pod| pod.is_dir()).flat_map(children);
+        left.extend(inside.filter(|path| path.is_dir()).map(|path| path.display().to_string()));
     }
     left
 }
@@ -188,7 +190,7 @@ fn remove_cgroups(cgroup: &str) {
 }
 
 /// Starts this test program again, as the server.
-pub fn spawn_server(dir: &Path, cgroup: &str) {
+pub(crate) fn spawn_server(dir: &Path, cgroup: &str) {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "serve_here", "--nocapture"])
         .env("NVRT_SERVE", format!("{}\n{cgroup}", dir.display()))
@@ -200,14 +202,14 @@ pub fn spawn_server(dir: &Path, cgroup: &str) {
     std::fs::write(dir.join("server.pid"), child.id().to_string()).unwrap();
 }
 
-pub fn kill_server(pid: i32) {
+pub(crate) fn kill_server(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
     let _ = nix::sys::wait::waitpid(pid, None);
 }
 
 /// The other half of [`spawn_server`]; nothing in an ordinary run.
-pub fn serve_if_asked() {
+pub(crate) fn serve_if_asked() {
     let Ok(asked) = std::env::var("NVRT_SERVE") else { return };
     let (dir, cgroup) = asked.split_once('\n').unwrap();
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -216,7 +218,7 @@ pub fn serve_if_asked() {
 
 impl Lab {
     /// The busybox image, imported as `busybox:test`.
-    pub async fn import_busybox(&self) {
+    pub(crate) async fn import_busybox(&self) {
         let archive = self.dir.join("busybox.tar");
         image::docker_archive(&archive, "busybox:test");
         let dir = self.dir.join("root");
@@ -227,7 +229,7 @@ impl Lab {
         imported.await.unwrap().unwrap();
     }
 
-    pub fn sandbox_config(&self, name: &str) -> cri::PodSandboxConfig {
+    pub(crate) fn sandbox_config(&self, name: &str) -> cri::PodSandboxConfig {
         cri::PodSandboxConfig {
             metadata: Some(cri::PodSandboxMetadata {
                 name: name.to_owned(),
@@ -243,13 +245,13 @@ impl Lab {
         }
     }
 
-    pub async fn run_sandbox(&mut self, config: &cri::PodSandboxConfig) -> String {
+    pub(crate) async fn run_sandbox(&mut self, config: &cri::PodSandboxConfig) -> String {
         let request = cri::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
         self.runtime.run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id
     }
 
     /// A container that runs `script` in a shell.
-    pub fn shell(&self, name: &str, script: &str) -> cri::ContainerConfig {
+    pub(crate) fn shell(&self, name: &str, script: &str) -> cri::ContainerConfig {
         cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             image: Some(cri::ImageSpec { image: "busybox:test".to_owned(), ..Default::default() }),
@@ -259,29 +261,29 @@ impl Lab {
         }
     }
 
-    pub async fn create(&mut self, sandbox: &str, config: cri::ContainerConfig) -> Result<String, tonic::Status> {
+    pub(crate) async fn create(&mut self, sandbox: &str, config: cri::ContainerConfig) -> Result<String, tonic::Status> {
         let request = cri::CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: None };
         Ok(self.runtime.create_container(request).await?.into_inner().container_id)
     }
 
-    pub async fn start(&mut self, container: &str) -> Result<(), tonic::Status> {
+    pub(crate) async fn start(&mut self, container: &str) -> Result<(), tonic::Status> {
         let request = cri::StartContainerRequest { container_id: container.to_owned() };
         self.runtime.start_container(request).await.map(drop)
     }
 
-    pub async fn run(&mut self, sandbox: &str, config: cri::ContainerConfig) -> String {
+    pub(crate) async fn run(&mut self, sandbox: &str, config: cri::ContainerConfig) -> String {
         let id = self.create(sandbox, config).await.unwrap();
         self.start(&id).await.unwrap();
         id
     }
 
-    pub async fn status(&mut self, container: &str) -> cri::ContainerStatus {
+    pub(crate) async fn status(&mut self, container: &str) -> cri::ContainerStatus {
         let request = cri::ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
         self.runtime.container_status(request).await.unwrap().into_inner().status.unwrap()
     }
 
     /// The status once the container has exited.
-    pub async fn exited(&mut self, container: &str) -> cri::ContainerStatus {
+    pub(crate) async fn exited(&mut self, container: &str) -> cri::ContainerStatus {
         let mut client = self.runtime.clone();
         let id = container.to_owned();
         eventually("the container has exited", async || {
@@ -292,17 +294,17 @@ impl Lab {
         .await
     }
 
-    pub fn log(&self, sandbox: &str, container: &str) -> String {
+    pub(crate) fn log(&self, sandbox: &str, container: &str) -> String {
         std::fs::read_to_string(self.dir.join("logs").join(sandbox).join(format!("{container}.log"))).unwrap_or_default()
     }
 
     /// The log's content without times.
-    pub fn output(&self, sandbox: &str, container: &str) -> Vec<String> {
+    pub(crate) fn output(&self, sandbox: &str, container: &str) -> Vec<String> {
         self.log(sandbox, container).lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect()
     }
 
     /// Runs `script` in a fresh container to its end: exit code and what it printed.
-    pub async fn try_script(&mut self, sandbox: &str, config: cri::ContainerConfig) -> (i32, String) {
+    pub(crate) async fn try_script(&mut self, sandbox: &str, config: cri::ContainerConfig) -> (i32, String) {
         let name = config.metadata.clone().unwrap().name;
         let status = self.runtime.pod_sandbox_status(cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: false });
         let pod = status.await.unwrap().into_inner().status.unwrap().metadata.unwrap().name;
@@ -312,13 +314,13 @@ impl Lab {
         (status.exit_code, lines.join("\n"))
     }
 
-    pub async fn exec_sync(&mut self, container: &str, script: &str, timeout: i64) -> Result<cri::ExecSyncResponse, tonic::Status> {
+    pub(crate) async fn exec_sync(&mut self, container: &str, script: &str, timeout: i64) -> Result<cri::ExecSyncResponse, tonic::Status> {
         let cmd = vec!["sh".into(), "-c".into(), script.into()];
         let request = cri::ExecSyncRequest { container_id: container.to_owned(), cmd, timeout };
         Ok(self.runtime.exec_sync(request).await?.into_inner())
     }
 
-    pub async fn remove_sandbox(&mut self, sandbox: &str) {
+    pub(crate) async fn remove_sandbox(&mut self, sandbox: &str) {
         let request = cri::StopPodSandboxRequest { pod_sandbox_id: sandbox.to_owned() };
         self.runtime.stop_pod_sandbox(request).await.unwrap();
         let request = cri::RemovePodSandboxRequest { pod_sandbox_id: sandbox.to_owned() };

@@ -286,11 +286,12 @@ fn merge(known: cri::LinuxContainerResources, new: cri::LinuxContainerResources)
     }
 }
 
-/// Unmounts everything that is mounted below a container's directory.
+/// Unmounts what is mounted in a container's directory: its root and its image volumes.
 fn unmount_all(dir: &Path) {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let below = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(dir));
-    for point in below.collect::<Vec<_>>().into_iter().rev() {
-        let _ = nix::mount::umount2(Path::new(point), nix::mount::MntFlags::MNT_DETACH);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name == "rootfs" || name.starts_with("image-")) {
+            while nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH).is_ok() {}
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, sethostname, setsid};
 
@@ -100,13 +100,17 @@ fn sysctl_path(name: &str) -> Option<String> {
     plain.then(|| format!("/proc/sys/{relative}"))
 }
 
-fn start_reaper() -> nix::Result<Pid> {
+fn start_reaper() -> io::Result<Pid> {
+    // Only the reaper is born into the new namespace; what comes later joins it by name.
+    let own = fs::File::open("/proc/self/ns/pid")?;
     unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: this process has one thread.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child),
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
         ForkResult::Child => reap(),
-    }
+    };
+    setns(&own, CloneFlags::CLONE_NEWPID)?;
+    Ok(child)
 }
 
 /// First process of a shared PID namespace.

@@ -22,6 +22,9 @@ fn layer() -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(content.len() as u64);
         match link {
             Some(target) => tar.append_link(&mut header, path, target).unwrap(),
@@ -43,7 +46,7 @@ fn layer() -> Vec<u8> {
 }
 
 /// Writes what `docker save` would.
-pub fn docker_archive(path: &Path, tag: &str) {
+pub(crate) fn docker_archive(path: &Path, tag: &str) {
     let layer = layer();
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
@@ -65,7 +68,7 @@ pub fn docker_archive(path: &Path, tag: &str) {
 }
 
 /// The loopback of a new network namespace is down.
-pub fn loopback_up() {
+pub(crate) fn loopback_up() {
     let done = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(done.success(), "ip link set lo up");
 }
