@@ -4,7 +4,14 @@
 //! ones in the order of [`VALIDATING`]. A plugin is one file with one static value. Plugins that count things (quota)
 //! hand out a [`Ticket`] that is given back when the write does not happen.
 
+pub(crate) mod default_toleration_seconds;
+pub(crate) mod ingress_class;
 pub(crate) mod namespace_lifecycle;
+pub(crate) mod node_taints;
+pub(crate) mod priority;
+pub(crate) mod runtime_class;
+pub(crate) mod service_account;
+pub(crate) mod storage;
 
 use std::sync::Arc;
 
@@ -155,10 +162,20 @@ impl Admission {
 }
 
 /// Mutating plugins in their order.
-static MUTATING: &[&dyn Plugin] = &[&namespace_lifecycle::NamespaceLifecycle];
+static MUTATING: &[&dyn Plugin] = &[
+    &namespace_lifecycle::NamespaceLifecycle,
+    &service_account::ServiceAccount,
+    &node_taints::TaintNodesByCondition,
+    &priority::Priority,
+    &default_toleration_seconds::DefaultTolerationSeconds,
+    &storage::DefaultStorageClass,
+    &storage::InUseProtection,
+    &runtime_class::RuntimeClass,
+    &ingress_class::DefaultIngressClass,
+];
 
 /// Validating plugins in their order.
-static VALIDATING: &[&dyn Plugin] = &[];
+static VALIDATING: &[&dyn Plugin] = &[&priority::Priority, &storage::ClaimResize];
 
 /// Runs the mutating plugins. Returns whether the object changed.
 pub(crate) async fn mutate(attributes: &Attributes<'_>, object: &mut Value) -> Result<bool, Status> {

@@ -13,8 +13,7 @@ use serde_json::Value;
 use store::{Compare, Op, Outcome, Range, Txn};
 
 use crate::{
-    admission,
-    allocator,
+    admission, allocator,
     authz::{node::NodeAuthorizer, rbac::Rbac},
     catalog::Served,
     pipeline::call::Call,
@@ -60,7 +59,8 @@ impl Server {
         };
         let mut missing: Vec<(&Seed, String, Served)> = Vec::new();
         for seed in seeds {
-            let served = call.catalog.stored(seed.group, seed.plural).ok_or_else(|| fail(seed, Status::no_such_path()))?;
+            let served =
+                call.catalog.stored(seed.group, seed.plural).ok_or_else(|| fail(seed, Status::no_such_path()))?;
             let (namespace, name) = (meta::namespace(&seed.object), meta::name(&seed.object));
             let key = served.key(namespace, name);
             let found = self

@@ -7,9 +7,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use api::{
     kind::{Resource, Subresource, Version},
+    schema::TypeRef,
     status::{About, Status},
 };
 use serde_json::Value;
+
+use crate::codec;
 
 /// A resource in the version that a request names.
 #[derive(Clone)]
@@ -105,6 +108,11 @@ impl Served {
     /// No definition in the schema tables: a custom resource.
     pub(crate) fn is_custom(&self) -> bool {
         self.version().definition.is_empty()
+    }
+
+    /// The type of its objects in the request's version.
+    pub(crate) fn schema(&self) -> TypeRef<'_> {
+        codec::builtin(&self.version().definition)
     }
 
     /// The same resource in another served version.

@@ -1,47 +1,33 @@
 //! Bytes to objects and back, in every encoding the API speaks.
 
-use api::status::Status;
+use api::{
+    codec::{self, Decoded, Encoding},
+    schema::{Schema, TypeRef},
+    status::Status,
+};
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::pipeline::accept::Format;
 
-/// What is done about unknown and duplicate fields while decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strictness {
-    /// Dropped without a word.
-    Lenient,
-    /// Dropped and reported.
-    Strict,
-}
-
-/// A decoded object and what a strict reader minds about it.
-pub(crate) struct Decoded {
-    pub(crate) object: Value,
-    pub(crate) problems: Vec<String>,
-}
-
-/// Decodes an object of `definition` in the schema tables (empty: a custom resource, whose fields are not judged here).
+/// Decodes an object of type `of`; unknown and duplicate fields are dropped and told.
 pub(crate) fn decode(
     bytes: &[u8],
     format: Format,
-    _definition: &str,
-    _strictness: Strictness,
+    of: TypeRef<'_>,
     kind: &str,
     version: &str,
 ) -> Result<Decoded, Status> {
-    let fail = |why: &dyn std::fmt::Display| {
-        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
-    };
-    let object = match format {
-        Format::Json => serde_json::from_slice(bytes).map_err(|error| fail(&error))?,
-        Format::Yaml => {
-            let text = std::str::from_utf8(bytes).map_err(|error| fail(&error))?;
-            serde_saphyr::from_str(text).map_err(|error| fail(&error))?
-        }
-        Format::Protobuf => return Err(Status::unsupported_media_type("application/json, application/yaml")),
-    };
-    Ok(Decoded { object, problems: Vec::new() })
+    match format {
+        Format::Json => codec::decode(bytes, Encoding::Json, of, kind, version),
+        Format::Yaml => codec::decode(bytes, Encoding::Yaml, of, kind, version),
+        Format::Protobuf => Err(Status::unsupported_media_type("application/json, application/yaml")),
+    }
+}
+
+/// A built-in type of the schema tables.
+pub(crate) fn builtin(definition: &str) -> TypeRef<'static> {
+    Schema::builtin().find(definition).unwrap_or_else(TypeRef::deduced)
 }
 
 /// Encodes an object or document.

@@ -25,6 +25,7 @@ mod managed;
 mod metrics;
 mod mirror;
 mod pipeline;
+mod proxy;
 mod registry;
 mod serve;
 mod server;

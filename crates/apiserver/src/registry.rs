@@ -5,6 +5,7 @@
 //! is converted on the way in and out. Reads of stored objects do not go through a `Value` unless a view, a conversion
 //! or a selector asks for it.
 
+pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;

@@ -3,6 +3,8 @@
 pub(crate) mod access_review;
 pub(crate) mod authentication_review;
 pub(crate) mod binding;
+pub(crate) mod pod_streams;
+pub(crate) mod proxies;
 pub(crate) mod token;
 
 use api::status::Status;
@@ -26,7 +28,14 @@ type Line = (&'static str, &'static str, &'static str, &'static dyn Handler);
 /// Everything that the registry does not answer by itself. An empty subresource: the resource itself is a question.
 static HANDLERS: &[Line] = &[
     ("", "bindings", "", &binding::Binding),
+    ("", "nodes", "proxy", &proxies::Proxy::Node),
+    ("", "pods", "attach", &pod_streams::PodStream::Attach),
     ("", "pods", "binding", &binding::Binding),
+    ("", "pods", "exec", &pod_streams::PodStream::Exec),
+    ("", "pods", "log", &pod_streams::PodStream::Log),
+    ("", "pods", "portforward", &pod_streams::PodStream::PortForward),
+    ("", "pods", "proxy", &proxies::Proxy::Pod),
+    ("", "services", "proxy", &proxies::Proxy::Service),
     ("", "serviceaccounts", "token", &token::Token),
     (AUTHENTICATION, "selfsubjectreviews", "", &authentication_review::SelfReview),
     (AUTHENTICATION, "tokenreviews", "", &authentication_review::TokenReview),

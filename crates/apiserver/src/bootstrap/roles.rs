@@ -66,7 +66,10 @@ mod tests {
             ("clusterroles", "system:controller:replicaset-controller"),
             ("roles", "extension-apiserver-authentication-reader"),
         ] {
-            assert!(seeds.iter().any(|seed| seed.plural == plural && seed.object["metadata"]["name"] == name), "{name}");
+            assert!(
+                seeds.iter().any(|seed| seed.plural == plural && seed.object["metadata"]["name"] == name),
+                "{name}"
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use super::options::{self, FieldValidation};
 use crate::{
     body::Body,
     catalog::Served,
-    codec::{self, Strictness},
+    codec,
     pipeline::{
         accept::{self, Format},
         call::Call,
@@ -62,21 +62,19 @@ fn format(call: &Call, protobuf: bool) -> Result<Format, Status> {
     }
 }
 
-/// Decodes an object of `definition` (schema name; empty for a custom resource), whose unknown and duplicate fields
-/// are dropped, warned about or refused as the request says.
+/// Decodes an object of the resource; unknown and duplicate fields are dropped, warned about or refused as the request
+/// says.
 pub(crate) async fn object(call: &Call, served: &Served, body: Body, options_kind: &str) -> Result<Value, Status> {
-    let definition = served.version().definition.clone();
-    let version = served.version().name.clone();
     let bytes = read(call, body).await?;
-    let format = format(call, !definition.is_empty())?;
+    let format = format(call, !served.is_custom())?;
     let validation = options::field_validation(call, options_kind)?;
-    let strictness = if validation == FieldValidation::Ignore { Strictness::Lenient } else { Strictness::Strict };
-    let decoded = codec::decode(&bytes, format, &definition, strictness, &served.resource.kind, &version)?;
-    report(call, validation, decoded.problems, &served.resource.kind, &version)?;
+    let (kind, version) = (&served.resource.kind, &served.version().name);
+    let decoded = codec::decode(&bytes, format, served.schema(), kind, version)?;
+    report(call, validation, decoded.problems, kind, version)?;
     Ok(decoded.object)
 }
 
-/// Decodes an object of another type than the endpoint's resource: options, bindings, reviews.
+/// Decodes an object of another type than the endpoint's resource: options, bindings, reviews. Null without a body.
 pub(crate) async fn other(
     call: &Call,
     body: Body,
@@ -90,8 +88,7 @@ pub(crate) async fn other(
     }
     let format = format(call, true)?;
     let validation = options::field_validation(call, "CreateOptions")?;
-    let strictness = if validation == FieldValidation::Ignore { Strictness::Lenient } else { Strictness::Strict };
-    let decoded = codec::decode(&bytes, format, definition, strictness, kind, version)?;
+    let decoded = codec::decode(&bytes, format, codec::builtin(definition), kind, version)?;
     report(call, validation, decoded.problems, kind, version)?;
     Ok(decoded.object)
 }
@@ -108,12 +105,7 @@ pub(crate) fn report(
         FieldValidation::Ignore => {}
         FieldValidation::Warn => problems.into_iter().for_each(|problem| call.warn(problem)),
         FieldValidation::Strict if problems.is_empty() => {}
-        FieldValidation::Strict => {
-            return Err(Status::bad_request(format!(
-                "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
-                problems.join(", ")
-            )));
-        }
+        FieldValidation::Strict => return Err(api::codec::strict_error(kind, version, &problems)),
     }
     Ok(())
 }

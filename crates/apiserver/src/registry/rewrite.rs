@@ -3,10 +3,7 @@
 //! For subresources whose whole effect upstream writes in code (a binding, an eviction's bookkeeping), and for what
 //! bootstrap keeps up. Whoever calls this has checked what the change needs.
 
-use api::{
-    status::Status,
-    stored,
-};
+use api::{status::Status, stored};
 use bytes::Bytes;
 use serde_json::Value;
 use store::{Compare, Op, Outcome, Txn};

@@ -2,6 +2,7 @@
 
 use api::{
     kind::{Part, ScalePaths},
+    patch::Patch,
     status::{FieldError, Status},
 };
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     body::Body,
     catalog::Served,
+    codec,
     pipeline::{
         accept::Offer,
         answer::{self, Answer},
@@ -37,8 +39,19 @@ pub(crate) async fn handle(call: &Call, served: &Served, body: Body) -> Answer {
         "patch" => {
             let bytes = input::read(call, body).await?;
             let dry_run = options::dry_run(&call.query, "PatchOptions")?;
-            let patch = patch::Patch::parse(call, &bytes)?;
-            let mut apply = |scale: &Value| patch.apply_to(scale, DEFINITION);
+            let kind = patch::kind(call, served)?.ok_or_else(|| {
+                Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json")
+            })?;
+            let patch = Patch::parse(kind, &bytes)?;
+            let mut apply = |scale: &Value| {
+                let patched = patch.apply(scale, codec::builtin(DEFINITION))?;
+                let mut wanted = patched.object;
+                // The patch was made from this scale: only a revision that it names itself counts.
+                if meta::text(&wanted, "resourceVersion") == meta::text(scale, "resourceVersion") {
+                    meta::of(&mut wanted).remove("resourceVersion");
+                }
+                Ok(wanted)
+            };
             set(call, served, name, &paths, dry_run, &mut apply).await?
         }
         _ => return Err(Status::method_not_allowed_on_path()),

@@ -145,6 +145,7 @@ async fn once(update: &Update<'_>, change: &mut Change<'_>, key: &str, current: 
 
     let insisted = check_revision(update, &object, current.mod_revision)?;
     check_uid(update, &object, &old)?;
+    meta::of(&mut object).insert("resourceVersion".into(), current.mod_revision.to_string().into());
     meta::keep(&mut object, &old, name).map_err(|errors| Status::invalid(served.about_kind(name), errors))?;
     let version = served.storage_version().name.clone();
     let context = call.context(&version, part);

@@ -137,8 +137,7 @@ impl Handler for RulesReview {
             let shown = evaluator::to_value(&rule);
             if rule.paths.is_empty() { resources.push(shown) } else { paths.push(shown) }
         }
-        review["status"] =
-            json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        review["status"] = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
         meta::of(&mut review);
         answer::value(201, &review, accepted)
     }

@@ -41,11 +41,7 @@ impl Handler for Token {
         let accepted = call.negotiate(Offer::OBJECTS)?;
         options::dry_run(&call.query, "CreateOptions")?;
         let mut request = input::other(call, body, DEFINITION, "TokenRequest", "v1").await?;
-        let tokens = call
-            .server
-            .authenticator()
-            .tokens()
-            .ok_or_else(|| Status::not_found(served.about("token")))?;
+        let tokens = call.server.authenticator().tokens().ok_or_else(|| Status::not_found(served.about("token")))?;
         let namespace = &call.info.namespace;
         let name = call.info.path_name();
         let account = read::object(call, served, namespace, name).await?;
@@ -140,7 +136,9 @@ async fn bind(call: &Call, request: &Value, account: &str, bound: &mut Bound) ->
     if !uid.is_empty() && uid != meta::uid(&object) {
         return Err(Status::conflict(
             About { group: "", resource: plural, name },
-            format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"),
+            format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            ),
         ));
     }
     let own = Reference { name: name.into(), uid: meta::uid(&object).into() };
