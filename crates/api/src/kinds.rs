@@ -4,7 +4,7 @@
 //! `data/resources.json` and are written nowhere else. A line without facts, or facts of a served resource without a
 //! line, fail the test below.
 
-mod access;
+pub(crate) mod access;
 mod admission;
 mod api_service;
 mod apps;
@@ -36,6 +36,7 @@ use std::{
 use serde::Deserialize;
 
 use self::builtin::Kind;
+pub(crate) use self::core::pod::qos::class as pod_qos_class;
 use crate::kind::{Resource, Subresource, Version};
 
 const RESOURCES: &str = include_str!("../data/resources.json");

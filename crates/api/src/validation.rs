@@ -7,4 +7,7 @@ pub mod metadata;
 pub mod names;
 pub mod net;
 pub mod numbers;
+pub mod pod;
+pub mod schedule;
 pub mod taints;
+pub mod workload;

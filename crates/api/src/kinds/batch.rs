@@ -2,3 +2,4 @@
 
 pub(super) mod cron_job;
 pub(super) mod job;
+mod validate;

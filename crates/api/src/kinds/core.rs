@@ -9,7 +9,7 @@ pub(super) mod namespace;
 pub(super) mod node;
 pub(super) mod persistent_volume;
 pub(super) mod persistent_volume_claim;
-pub(super) mod pod;
+pub(crate) mod pod;
 pub(super) mod pod_template;
 pub(super) mod replication_controller;
 pub(super) mod resource_quota;

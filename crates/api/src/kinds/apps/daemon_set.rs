@@ -3,14 +3,19 @@
 use serde_json::{Value, json};
 
 use crate::{
-    kind::Part,
+    kind::{Context, Part},
     kinds::{
         access::Members,
         builtin::{Kind, Shape},
         cells::{self, count},
         pod_spec,
     },
-    validation::field::{same, walk},
+    validation::{
+        field::{Errors, Field, same, walk},
+        numbers,
+        pod::warnings,
+        workload,
+    },
 };
 
 /// Counts changes of the template; older than `generation`, still kept up.
@@ -30,6 +35,9 @@ pub(crate) static KIND: Kind = Kind {
         let changed = cx.part != Part::Status && !same(walk(new, template), walk(old, template));
         set_template_generation(new, template_generation(old) + i64::from(changed));
     },
+    validate: |errors, set, _| validate(errors, set),
+    validate_update: Some(validate_update),
+    warnings: |new, old| warnings::of_workload(new, old, "spec.template", false),
     row: Some(|set, now| {
         let status = &set["status"];
         let pod_spec = walk(set, "spec.template.spec");
@@ -74,4 +82,43 @@ fn default(set: &mut Value) {
     }
     spec.fill("revisionHistoryLimit", 10);
     pod_spec::default_template(spec.member("template"));
+}
+
+fn validate(errors: &mut Errors, set: &Field<'_>) {
+    let spec = &set.get("spec");
+    for name in ["minReadySeconds", "revisionHistoryLimit"] {
+        spec.get(name).not_negative(errors);
+    }
+    let selector = spec.get("selector");
+    workload::selector(errors, &selector, "daemonset");
+    workload::matching_template(errors, &spec.get("template"), selector.value());
+    workload::lasting_template(errors, &spec.get("template"), "DaemonSet");
+    let strategy = &spec.get("updateStrategy");
+    match strategy.get("type").str() {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let rolling = &strategy.get("rollingUpdate");
+            let (unavailable, surge) = (rolling.get("maxUnavailable"), rolling.get("maxSurge"));
+            for number in [&unavailable, &surge] {
+                numbers::count_or_percent(errors, number);
+                numbers::at_most_all(errors, number);
+            }
+            match (numbers::is_zero(unavailable.value()), numbers::is_zero(surge.value())) {
+                (false, false) => errors.push(surge.invalid("may not be set when maxUnavailable is non-zero")),
+                (true, true) => errors.push(unavailable.required("cannot be 0 when maxSurge is 0")),
+                _ => {}
+            }
+        }
+        _ => errors.push(strategy.not_supported(&["OnDelete", "RollingUpdate"])),
+    }
+}
+
+fn validate_update(errors: &mut Errors, new: &Field<'_>, old: &Field<'_>, cx: &Context<'_>) {
+    if cx.part == Part::Status {
+        workload::status_counts(errors, &new.get("status"), &[], "");
+        workload::collision_count(errors, new, old);
+        return;
+    }
+    new.get("spec.selector").immutable(errors, &old.get("spec.selector"));
+    validate(errors, new);
 }

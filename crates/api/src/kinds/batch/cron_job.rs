@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::job;
+use super::{job, validate};
 use crate::{
     kinds::{
         access::Members,
         builtin::{Kind, Shape},
         cells,
     },
-    validation::field::walk,
+    validation::{field::walk, pod::warnings},
 };
 
 pub(crate) static KIND: Kind = Kind {
@@ -24,6 +24,9 @@ pub(crate) static KIND: Kind = Kind {
         template.object("metadata");
         job::default_nested(template.member("spec"));
     },
+    validate: validate::cron_job,
+    validate_update: Some(validate::cron_job_update),
+    warnings: |new, old| warnings::of_workload(new, old, "spec.jobTemplate.spec.template", true),
     row: Some(|cron, now| {
         let spec = &cron["spec"];
         let job = walk(spec, "jobTemplate.spec");

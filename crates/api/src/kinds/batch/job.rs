@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::validate;
 use crate::{
     kind::Context,
     kinds::{
@@ -10,7 +11,10 @@ use crate::{
         cells::{self, count},
         pod_spec,
     },
-    validation::field::{same, walk},
+    validation::{
+        field::{same, walk},
+        pod::warnings,
+    },
 };
 
 /// Labels that tie a Job's pods to it; the second pair is the older spelling.
@@ -28,6 +32,9 @@ pub(crate) static KIND: Kind = Kind {
         default_spec(job.member("spec"));
     },
     create: generate_selector,
+    validate: validate::job,
+    validate_update: Some(validate::job_update),
+    warnings: |new, old| warnings::of_workload(new, old, "spec.template", true),
     fields: &["status.successful"],
     field: |job, _| count(job, "status.succeeded").to_string(),
     row: Some(row),

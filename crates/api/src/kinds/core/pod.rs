@@ -1,6 +1,6 @@
 //! Pod: defaults, strategies of its subresources, deletion grace and selectable fields.
 
-mod qos;
+pub(crate) mod qos;
 mod row;
 
 use serde_json::{Map, Value, json};
@@ -12,14 +12,33 @@ use crate::{
         builtin::{Kind, RESET_FOR_STATUS, Shape, text_at},
         pod_spec,
     },
-    validation::field::walk,
+    validation::{
+        self,
+        field::walk,
+        pod::{update, warnings},
+    },
 };
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape { status_keeps: &["ownerReferences"], ..Shape::WORKLOAD },
     default,
     create,
-    update,
+    update: prepare_update,
+    validate: |errors, pod, _| validation::pod::create(errors, pod),
+    validate_update: Some(|errors, new, old, cx| match cx.part {
+        Part::Main => update::main(errors, new, old),
+        Part::Status => update::status(errors, new, old),
+        Part::Other("ephemeralcontainers") => update::ephemeral_containers(errors, new, old),
+        Part::Other("resize") => update::resize(errors, new, old),
+        Part::Other(_) => {}
+    }),
+    warnings: |new, old| match old {
+        Some(_) => Vec::new(),
+        None => warnings::of_name(new, "the Pod's hostname")
+            .into_iter()
+            .chain(warnings::of_spec("spec", &new["spec"]))
+            .collect(),
+    },
     fields: &[
         "spec.nodeName",
         "spec.restartPolicy",
@@ -146,7 +165,7 @@ fn merge_keys(term: &mut Value, labels: &Value) {
     }
 }
 
-fn update(new: &mut Value, old: &Value, cx: &Context<'_>) {
+fn prepare_update(new: &mut Value, old: &Value, cx: &Context<'_>) {
     match cx.part {
         Part::Main => {}
         Part::Status => update_status(new, old),

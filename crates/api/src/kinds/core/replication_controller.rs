@@ -3,19 +3,27 @@
 use serde_json::{Value, json};
 
 use crate::{
+    kind::{Context, Part},
     kinds::{
         access::Members,
         builtin::{Kind, Shape},
         cells::{self, count},
         pod_spec,
     },
-    validation::field::walk,
+    validation::{
+        field::{Errors, Field, walk},
+        pod::warnings,
+        workload,
+    },
 };
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::WORKLOAD,
     default,
     empty_status: || json!({"replicas": 0}),
+    validate: |errors, object, _| validate(errors, object),
+    validate_update: Some(validate_update),
+    warnings: |new, old| warnings::of_workload(new, old, "spec.template", true),
     fields: &["status.replicas"],
     field: |object, path| count(object, path).to_string(),
     row: Some(|object, now| {
@@ -54,4 +62,30 @@ fn default(object: &mut Value) {
     if let Some(template) = spec.existing("template") {
         pod_spec::default_template(template);
     }
+}
+
+fn validate(errors: &mut Errors, object: &Field<'_>) {
+    let spec = &object.get("spec");
+    for name in ["replicas", "minReadySeconds"] {
+        spec.get(name).not_negative(errors);
+    }
+    let selector = spec.get("selector");
+    if selector.is_empty() {
+        errors.push(selector.required(""));
+    }
+    let template = &spec.get("template");
+    if !template.exists() {
+        errors.push(template.required(""));
+        return;
+    }
+    workload::matching_template(errors, template, selector.value());
+    workload::lasting_template(errors, template, "ReplicationController");
+}
+
+fn validate_update(errors: &mut Errors, new: &Field<'_>, _old: &Field<'_>, cx: &Context<'_>) {
+    if cx.part == Part::Status {
+        let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+        return workload::status_counts(errors, &new.get("status"), &parts, "readyReplicas");
+    }
+    validate(errors, new);
 }

@@ -19,7 +19,7 @@ fn milli(amount: &Value) -> Option<i128> {
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, by the pod's own resources or those of its containers.
-pub(super) fn class(spec: &Value) -> &'static str {
+pub(crate) fn class(spec: &Value) -> &'static str {
     let of_pod = spec["resources"].is_object().then(|| &spec["resources"]);
     let of_containers = ["containers", "initContainers"]
         .into_iter()
