@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 
@@ -64,7 +63,7 @@ impl Runtime {
         let (mut ours, theirs) = pipes(wanted).map_err(|error| Error::io("cannot make pipes")(error.into()))?;
         let request = Request::Exec(Exec {
             container: container.id.clone(),
-            process: RawValue::from_string(process.to_string()).map_err(nonsense)?,
+            process: process.to_string(),
             tty,
             streams: wanted,
             oom_score_adj: container.oom_score_adj(),

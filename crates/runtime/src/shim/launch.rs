@@ -8,6 +8,7 @@
 //!
 //! Why a child: libcontainer makes its process undumpable, changes its OOM score and leaves a heap behind.
 
+mod diagnosis;
 mod executor;
 
 use std::fs;
@@ -22,6 +23,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use self::diagnosis::Diagnosis;
 use self::executor::Program;
 use super::protocol::{self, Exec, Overlay, Reply, Start};
 use crate::chain;
@@ -62,7 +64,7 @@ pub(super) fn exec(request: &Exec, dir: &Path, streams: Streams) -> nix::Result<
     fork_launcher(|| {
         adjust_oom_score(request.oom_score_adj);
         let process = dir.join(format!("exec-{}.json", std::process::id()));
-        fs::write(&process, request.process.get()).map_err(|error| format!("writing {process:?}: {error}"))?;
+        fs::write(&process, &request.process).map_err(|error| format!("writing {process:?}: {error}"))?;
         let started =
             builder(&request.container, dir, streams, request.tty, &request.seccomp).and_then(|(builder, console)| {
                 let pid = builder
@@ -90,9 +92,13 @@ fn fork_launcher(start: impl FnOnce() -> Result<(i32, Option<OwnedFd>), String>)
             let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
             // No group of the server may stick to a container's user.
             let _ = nix::unistd::setgroups(&[]);
+            let diagnosis = Diagnosis::start();
             let (reply, terminal) = match start() {
                 Ok((pid, terminal)) => (Reply { pid: Some(pid), ..Reply::default() }, terminal),
-                Err(error) => (Reply::error(error), None),
+                Err(error) => {
+                    let cause = diagnosis.and_then(Diagnosis::first).filter(|cause| !error.contains(cause.as_str()));
+                    (Reply::error(cause.map_or(error.clone(), |cause| format!("{error}: {cause}"))), None)
+                }
             };
             let fds: Vec<RawFd> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
             let _ = protocol::send_all(&far, &reply, &fds);

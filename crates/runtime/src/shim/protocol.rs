@@ -117,7 +117,7 @@ pub(crate) struct Overlay {
 pub(crate) struct Exec {
     pub(crate) container: String,
     /// The OCI process, as JSON.
-    pub(crate) process: Box<serde_json::value::RawValue>,
+    pub(crate) process: String,
     pub(crate) tty: bool,
     /// Which of stdin, stdout and stderr come with the frame, in this order; the others are /dev/null.
     pub(crate) streams: [bool; 3],
