@@ -161,9 +161,9 @@ impl ControlPlane {
         let authorities = Arc::new(Authorities::open(layout)?);
         authorities.issue(facts)?;
         let signing = pki::signing_key(&layout.tls(), "service-account")?;
-        let options = store::Options {
+        let options = store::embedded::Options {
             transformer: Some(Arc::new(Sealer::new(&[pki::secret(&layout.encryption_key())?])?)),
-            ..store::Options::default()
+            ..store::embedded::Options::default()
         };
         let store = Embedded::open(layout.database(), options)?;
         let config = apiserver::Config {

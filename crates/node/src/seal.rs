@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use store::Transformer;
+use store::embedded::Transformer;
 
 const MAGIC: &[u8] = b"nvs1";
 /// What is sealed.
