@@ -93,7 +93,7 @@ impl Cgroups {
     /// Removes the pod's cgroup and what is left below it.
     pub(crate) fn remove_pod(&self, uid: &str) -> Result<(), Error> {
         for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
-            for root in self.roots() {
+            for root in self.all_roots() {
                 remove_tree(&root.join(format!("{}/pod{uid}", self.class(qos)).trim_start_matches('/')))?;
             }
         }
@@ -131,6 +131,16 @@ impl Cgroups {
                 all.filter(|path| path.is_dir()).collect()
             }
         }
+    }
+
+    /// The same, with those that only a runtime makes cgroups in (`systemd`, `unified`, ...).
+    fn all_roots(&self) -> Vec<PathBuf> {
+        if self.version == Version::V2 {
+            return self.roots();
+        }
+        let entries = fs::read_dir(&self.mount).into_iter().flatten().flatten();
+        // Some controllers are links to a directory that holds two of them.
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
     }
 
     fn create(&self, path: &str) -> Result<(), Error> {

@@ -5,14 +5,14 @@
 //! last pod that used it is gone. A change wakes the pods that use it.
 
 use std::any::{Any, TypeId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, ErrorExt};
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Api, WatchEvent, WatchParams};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::NamespaceResourceScope;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -76,8 +76,10 @@ impl Objects {
                 if let Some((uid, wake)) = &self.user {
                     entry.users.insert(uid.clone(), wake.clone());
                 }
-                if let Some(value) = entry.value.as_ref().and_then(|value| value.downcast_ref::<Option<Arc<K>>>()) {
-                    return Ok(value.clone());
+                let known = entry.value.as_ref().and_then(|value| value.downcast_ref::<Option<Arc<K>>>());
+                // What was absent is asked for again: a pod that waits for it should not wait for the watch too.
+                if let Some(Some(value)) = known {
+                    return Ok(Some(value.clone()));
                 }
             }
         }
@@ -108,7 +110,7 @@ impl Objects {
 
     /// Namespace and name of every object in use, for tests and debugging.
     #[cfg(test)]
-    pub(crate) fn in_use(&self) -> HashSet<(String, String)> {
+    pub(crate) fn in_use(&self) -> std::collections::BTreeSet<(String, String)> {
         self.entries.lock().keys().map(|id| (id.namespace.clone(), id.name.clone())).collect()
     }
 
@@ -135,32 +137,28 @@ impl Objects {
 
 /// Keeps one entry current until it is cancelled.
 async fn follow<K: Named>(entries: Arc<Mutex<HashMap<Id, Entry>>>, id: Id, api: Api<K>, first: Option<Arc<K>>) {
+    let only = ListParams::default().fields(&format!("metadata.name={}", id.name));
     let parameters = WatchParams::default().fields(&format!("metadata.name={}", id.name)).timeout(290);
     let mut version = first.as_ref().and_then(|object| object.resource_version());
     let store = |value: Option<Arc<K>>| {
-        let users: HashSet<_> = {
-            let mut entries = entries.lock();
-            let Some(entry) = entries.get_mut(&id) else { return };
-            entry.value = Some(Box::new(value));
-            entry.users.keys().cloned().collect()
-        };
-        for (uid, wake) in entries.lock().get(&id).into_iter().flat_map(|entry| &entry.users) {
-            if users.contains(uid) {
-                wake.notify_one();
-            }
+        let mut entries = entries.lock();
+        let Some(entry) = entries.get_mut(&id) else { return };
+        entry.value = Some(Box::new(value));
+        for wake in entry.users.values() {
+            wake.notify_one();
         }
     };
     let mut delay = Duration::from_millis(200);
     loop {
         let from = match &version {
             Some(version) => version.clone(),
-            None => match api.get_opt(&id.name).await {
-                Ok(found) => {
-                    let found = found.map(Arc::new);
-                    version = found.as_ref().and_then(|object| object.resource_version());
-                    store(found);
-                    // An absent object has no version to start from: "0" is any state, then what follows.
-                    version.clone().unwrap_or_else(|| "0".to_owned())
+            // A list, for its version: an absent object has none to watch from.
+            None => match api.list(&only).await {
+                Ok(list) => {
+                    let from = list.metadata.resource_version.unwrap_or_default();
+                    version = Some(from.clone());
+                    store(list.items.into_iter().next().map(Arc::new));
+                    from
                 }
                 Err(error) => {
                     debug!(kind = %K::kind(&()), namespace = id.namespace, name = id.name, %error, "will try again");
@@ -186,7 +184,7 @@ async fn follow<K: Named>(entries: Arc<Mutex<HashMap<Id, Entry>>>, id: Id, api: 
                         }
                         Ok(WatchEvent::Bookmark(mark)) => version = Some(mark.metadata.resource_version),
                         Ok(WatchEvent::Error(status)) => {
-                            debug!(code = status.code, "watch ended; reading anew");
+                            debug!(code = status.code, message = status.message, "watch ended; reading anew");
                             version = None;
                             break;
                         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use client::{Change, Informer};
 use k8s_openapi::api::core::v1 as core;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::labels;
@@ -167,6 +167,11 @@ impl Pods {
         });
         // Of two pods of one name, the one that is not going is meant.
         named.min_by_key(|handle| handle.orders.borrow().removed).map(seen)
+    }
+
+    /// The status of a pod as its worker sees it, and its changes.
+    pub(crate) fn watch(&self, uid: &str) -> Option<watch::Receiver<Option<core::PodStatus>>> {
+        self.state.lock().workers.get(uid).map(|handle| handle.status.clone())
     }
 
     fn admit(&self, state: &State, pod: &Arc<core::Pod>) -> Result<(), Failure> {

@@ -165,8 +165,19 @@ fn changes(old: &core::PodStatus, new: &core::PodStatus) -> Option<Map<String, V
     // Conditions merge by type: those of others are left alone.
     let before: Vec<&Value> = old.get("conditions").and_then(Value::as_array).into_iter().flatten().collect();
     let after = new.remove("conditions").unwrap_or_default();
-    let changed: Vec<Value> =
-        after.as_array().into_iter().flatten().filter(|one| !before.contains(one)).cloned().collect();
+    let fresh = after.as_array().into_iter().flatten().filter(|one| !before.contains(one)).cloned();
+    let changed: Vec<Value> = fresh
+        .map(|mut condition| {
+            let old = before.iter().find(|old| old.get("type") == condition.get("type"));
+            // Merged field by field: what a condition says no more must be taken back.
+            for name in ["reason", "message"] {
+                if old.is_some_and(|old| old.get(name).is_some()) && condition.get(name).is_none() {
+                    condition[name] = Value::Null;
+                }
+            }
+            condition
+        })
+        .collect();
     if !changed.is_empty() {
         patch.insert("conditions".to_owned(), Value::Array(changed));
     }
@@ -184,14 +195,14 @@ mod tests {
     #[test]
     fn only_what_changed() {
         let old = status(json!({"phase": "Pending", "reason": "X", "podIPs": [{"ip": "1"}],
-            "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]}));
+            "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True", "reason": "Y"}]}));
         let new = status(json!({"phase": "Running", "podIPs": [{"ip": "2"}],
             "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "False"}]}));
         assert_eq!(changes(&old, &old), None);
         assert_eq!(
             Value::Object(changes(&old, &new).unwrap()),
             json!({"phase": "Running", "reason": null, "podIPs": [{"ip": "2"}, {"$patch": "replace"}],
-                   "conditions": [{"type": "B", "status": "False"}]})
+                   "conditions": [{"type": "B", "status": "False", "reason": null}]})
         );
     }
 }

@@ -92,7 +92,10 @@ impl Worker {
     /// Grace that is left: counted from when the pod was first told to stop.
     fn grace(&mut self, orders: &Orders) -> Duration {
         let now = Instant::now();
-        let all = Duration::from_secs(u64::try_from(grace_of(orders)).unwrap_or(0));
+        // Of a pod that no source knows, its containers tell what grace they were promised.
+        let promised = self.observed.instances.iter().filter_map(|instance| instance.grace).max();
+        let seconds = promised.filter(|_| orders.pod.spec.is_none()).unwrap_or_else(|| grace_of(orders));
+        let all = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let deadline = *self.deadline.get_or_insert(now + all);
         // A second at least, unless none was asked for on this node.
         deadline.saturating_duration_since(now).max(if orders.grace == Some(0) {

@@ -102,7 +102,10 @@ impl Worker {
         let found = match self.shared.images.find(&image).await {
             Ok(found) => found,
             Err(error) => {
-                return failed("ImageInspectError", format!("Failed to inspect image \"{named}\": {}", error.message()));
+                return failed(
+                    "ImageInspectError",
+                    format!("Failed to inspect image \"{named}\": {}", error.message()),
+                );
             }
         };
         let policy = policy.unwrap_or(if image.ends_with(":latest") { "Always" } else { "IfNotPresent" });
@@ -118,6 +121,7 @@ impl Worker {
             (None, "Never") => {
                 let message = format!("Container image \"{named}\" is not present with pull policy of Never");
                 recorder.warning(&about, "ErrImageNeverPull", &message);
+                recorder.warning(&about, "Failed", "Error: ErrImageNeverPull");
                 return Image::Waiting(Waiting { reason: "ErrImageNeverPull".into(), message }, None);
             }
             _ => {}
