@@ -44,7 +44,7 @@ pub const SLOTS: usize = 6;
 
 /// What selects objects: extracted from each value once, when it is written.
 pub trait Attributes: Send + Sync + 'static {
-    fn of(key: &str, value: &[u8]) -> Self;
+    fn of(key: &str, value: &Bytes) -> Self;
 
     /// Names and values under which watches can be registered with [`Scope::Index`], such as the node of a pod.
     fn indexed(&self, _visit: &mut dyn FnMut(&'static str, &str)) {}
