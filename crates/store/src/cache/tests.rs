@@ -22,7 +22,7 @@ struct Attrs {
 }
 
 impl Attributes for Attrs {
-    fn of(_key: &str, value: &[u8]) -> Self {
+    fn of(_key: &str, value: &Bytes) -> Self {
         let text = String::from_utf8(value.to_vec()).unwrap();
         let (node, color) = text.split_once(' ').unwrap_or((&text, ""));
         Self { node: node.to_string(), color: color.to_string() }
