@@ -87,6 +87,8 @@ pub trait Hooks: Send + Sync {
     fn default(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     /// Before create: drops what a client may not set (status), sets `generation` where the kind has one.
+    ///
+    /// Must be idempotent: it is called again when admission changed the object or a name was generated.
     fn prepare_create(&self, object: &mut Value, _cx: &Context<'_>);
 
     /// Before update: keeps the parts that `cx.part` may not change, bumps `generation` when the spec changed.

@@ -43,7 +43,7 @@ pub(crate) struct Kind {
     pub(crate) empty_status: fn() -> Value,
     /// After the generic part of a create.
     pub(crate) create: fn(&mut Value, &Context<'_>),
-    /// After the generic part of an update: new, old.
+    /// After the generic part of an update: new, old. For [`Part::Other`] there is no generic part.
     pub(crate) update: fn(&mut Value, &Value, &Context<'_>),
     pub(crate) validate: fn(&mut Errors, &Field<'_>, &Context<'_>),
     /// New, old; `None`: an update is judged by `validate`.
@@ -146,7 +146,7 @@ impl Hooks for &'static Kind {
 
     fn prepare_update(&self, new: &mut Value, old: &Value, cx: &Context<'_>) {
         match cx.part {
-            Part::Main | Part::Other(_) if self.shape.status => keep(new, old, "status"),
+            Part::Main if self.shape.status => keep(new, old, "status"),
             Part::Status => {
                 keep(new, old, "spec");
                 for name in self.shape.status_keeps {

@@ -1,5 +1,7 @@
 //! CertificateSigningRequest: asks a signer for a certificate; approved or denied by others than its author.
 
+mod validate;
+
 use jiff::SignedDuration;
 use serde_json::Value;
 
@@ -19,6 +21,8 @@ pub(crate) static KIND: Kind = Kind {
     name: |_, _| Vec::new(),
     create,
     update,
+    validate: |errors, request, _| validate::request(errors, request),
+    validate_update: Some(validate::update),
     fields: &["spec.signerName"],
     row: Some(row),
     ..Kind::PLAIN
@@ -40,16 +44,20 @@ fn create(request: &mut Value, cx: &Context<'_>) {
 
 fn update(new: &mut Value, old: &Value, cx: &Context<'_>) {
     keep(new, old, "spec");
+    let decided = |condition: &Value| matches!(condition.text("type"), "Approved" | "Denied");
     match cx.part {
         Part::Main => {}
         Part::Status => {
             // Decisions are the approval subresource's.
-            let decided = |condition: &Value| matches!(condition.text("type"), "Approved" | "Denied");
-            let mut conditions: Vec<Value> = conditions(old).filter(|condition| decided(condition)).cloned().collect();
-            conditions.extend(self::conditions(new).filter(|condition| !decided(condition)).cloned());
-            set_conditions(new, old, conditions, cx.now);
+            let mut list: Vec<Value> = conditions(old).filter(|condition| decided(condition)).cloned().collect();
+            list.extend(conditions(new).filter(|condition| !decided(condition)).cloned());
+            set_conditions(new, old, list, cx.now);
         }
-        Part::Other(_) => {}
+        Part::Other(_) => {
+            let list = conditions(new).cloned().collect();
+            keep(new, old, "status");
+            set_conditions(new, old, list, cx.now);
+        }
     }
 }
 

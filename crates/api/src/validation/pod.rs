@@ -16,6 +16,7 @@ pub mod warnings;
 use serde_json::Value;
 
 use self::volume::Volumes;
+pub(crate) use self::{scheduling::node_selector, volume::host_path};
 use super::{
     field::{Errors, Field},
     metadata, names, net,

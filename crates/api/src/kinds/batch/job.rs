@@ -71,6 +71,10 @@ pub(super) fn default_nested(spec: &mut Value) {
 
 /// Labels the template with the Job's name and UID and selects by the UID, unless the user manages the selector.
 fn generate_selector(job: &mut Value, _cx: &Context<'_>) {
+    if walk(job, "metadata.name").as_str().unwrap_or_default().is_empty() {
+        // The registry calls again once a name has been generated.
+        return;
+    }
     let (name, uid) = (walk(job, "metadata.name").clone(), walk(job, "metadata.uid").clone());
     let of_template = same(walk(job, "metadata.labels"), walk(job, "spec.template.metadata.labels"));
     let spec = job.member("spec");

@@ -4,7 +4,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     kinds::{access::Members, builtin::Kind, cells},
-    validation::field::walk,
+    quantity::Quantity,
+    validation::{
+        field::{Errors, Field, walk},
+        names,
+        pod::resources,
+    },
 };
 
 pub(crate) static KIND: Kind = Kind {
@@ -15,6 +20,7 @@ pub(crate) static KIND: Kind = Kind {
             }
         }
     },
+    validate: |errors, range, _| validate(errors, &range.get("spec.limits")),
     row: Some(|range, _| vec![cells::name(range), walk(range, "metadata.creationTimestamp").clone()]),
     create_on_update: true,
     ..Kind::PLAIN
@@ -39,5 +45,81 @@ fn fill(limit: &mut Value, name: &str, from: Map<String, Value>) {
     let into = limit.object(name);
     for (resource, amount) in from {
         into.entry(resource).or_insert(amount);
+    }
+}
+
+fn validate(errors: &mut Errors, limits: &Field<'_>) {
+    for (index, limit) in limits.items().enumerate() {
+        let kind = limit.get("type");
+        match kind.str() {
+            "" | "Container" | "Pod" | "PersistentVolumeClaim" => {}
+            other => kind.judge(errors, names::qualified_name(other)),
+        }
+        if limits.list()[..index].iter().any(|other| other["type"] == *kind.value()) {
+            errors.push(kind.duplicate());
+        }
+        if kind.str() == "Pod" {
+            for name in ["default", "defaultRequest"] {
+                if !limit.get(name).is_empty() {
+                    errors.push(limit.get(name).forbidden("may not be specified when `type` is 'Pod'"));
+                }
+            }
+        }
+        if kind.str() == "PersistentVolumeClaim"
+            && !limit.get("min.storage").exists()
+            && !limit.get("max.storage").exists()
+        {
+            errors.push(
+                limit
+                    .get("limits")
+                    .required("either minimum or maximum storage value is required, but neither was provided"),
+            );
+        }
+        bounds(errors, &limit);
+    }
+}
+
+/// For each resource: minimum <= default request <= default limit <= maximum.
+fn bounds(errors: &mut Errors, limit: &Field<'_>) {
+    const ORDER: &[(&str, &str)] = &[
+        ("min", "min value"),
+        ("defaultRequest", "default request value"),
+        ("default", "default limit value"),
+        ("max", "max value"),
+    ];
+    let amount = |list: &str, resource: &str| -> Option<Quantity> {
+        limit.value()[list].get(resource).and_then(resources::parse)
+    };
+    let mut names: Vec<&str> = ORDER
+        .iter()
+        .filter_map(|(list, _)| limit.value()[*list].as_object())
+        .flat_map(|map| map.keys().map(String::as_str))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    for resource in names {
+        for (index, (low, low_name)) in ORDER.iter().enumerate() {
+            for (high, high_name) in &ORDER[index + 1..] {
+                let (Some(least), Some(most)) = (amount(low, resource), amount(high, resource)) else { continue };
+                if least > most {
+                    // The error stands at the default where one is involved, else at the minimum.
+                    let at = if *low == "min" && *high != "max" { high } else { low };
+                    let field = limit.get(at);
+                    errors.push(field.key(resource).invalid(match *low {
+                        "min" => format!(
+                            "{low_name} {least} is greater than {} {most}",
+                            high_name.replace("default limit", "default")
+                        ),
+                        _ => format!("{low_name} {least} is greater than {high_name} {most}"),
+                    }));
+                }
+            }
+        }
+        let ratio = amount("maxLimitRequestRatio", resource);
+        if ratio.as_ref().is_some_and(|ratio| ratio.milli_value() < 1000) {
+            let field = limit.get("maxLimitRequestRatio");
+            let text = ratio.map(|ratio| ratio.to_string()).unwrap_or_default();
+            errors.push(field.key(resource).invalid(format!("ratio {text} is less than 1")));
+        }
     }
 }

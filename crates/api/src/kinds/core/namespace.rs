@@ -33,10 +33,10 @@ pub(crate) static KIND: Kind = Kind {
             absent => *absent = json!([FINALIZER]),
         }
     },
-    update: |new, old, cx| {
-        if cx.part == Part::Main {
-            keep(new.member("spec"), &old["spec"], "finalizers");
-        }
+    update: |new, old, cx| match cx.part {
+        Part::Main => keep(new.member("spec"), &old["spec"], "finalizers"),
+        Part::Status => {}
+        Part::Other(_) => keep(new, old, "status"),
     },
     validate: |errors, namespace, _| finalizers(errors, namespace, false),
     validate_update: Some(validate_update),

@@ -150,8 +150,12 @@ fn merge_keys(term: &mut Value, labels: &Value) {
     let mut requirements = Vec::new();
     for (member, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
         for key in term[member].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if let Some(value) = labels.get(key) {
-                requirements.push(json!({"key": key, "operator": operator, "values": [value]}));
+            let Some(value) = labels.get(key) else { continue };
+            let requirement = json!({"key": key, "operator": operator, "values": [value]});
+            // The strategy runs again when admission changed the Pod.
+            let present = walk(term, "labelSelector.matchExpressions").as_array();
+            if !present.is_some_and(|present| present.contains(&requirement)) {
+                requirements.push(requirement);
             }
         }
     }
@@ -186,6 +190,7 @@ fn prepare_update(new: &mut Value, old: &Value, cx: &Context<'_>) {
 /// The old object again, with `change` made to its spec.
 fn keep_all_but(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
     keep(new, old, "spec");
+    keep(new, old, "status");
     for name in RESET_FOR_STATUS {
         keep(new.member("metadata"), &old["metadata"], name);
     }
@@ -194,6 +199,7 @@ fn keep_all_but(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
 
 /// Takes over resources and resize policies only. A changed set of containers stays, for validation to refuse.
 fn resize(new: &mut Value, old: &Value) {
+    keep(new, old, "status");
     const LISTS: [&str; 2] = ["containers", "initContainers"];
     let names = |object: &Value, list: &str| -> Vec<String> {
         object["spec"][list].as_array().into_iter().flatten().map(|item| item.text("name").to_string()).collect()

@@ -1,5 +1,7 @@
 //! Ingress: HTTP routes into the cluster.
 
+mod validate;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,8 +13,14 @@ use crate::{
     validation::field::walk,
 };
 
-pub(crate) static KIND: Kind =
-    Kind { shape: Shape::WORKLOAD, empty_status: || json!({"loadBalancer": {}}), row: Some(row), ..Kind::PLAIN };
+pub(crate) static KIND: Kind = Kind {
+    shape: Shape::WORKLOAD,
+    empty_status: || json!({"loadBalancer": {}}),
+    validate: |errors, ingress, _| validate::create(errors, ingress),
+    validate_update: Some(validate::update),
+    row: Some(row),
+    ..Kind::PLAIN
+};
 
 fn row(ingress: &Value, now: &str) -> Vec<Value> {
     let spec = &ingress["spec"];

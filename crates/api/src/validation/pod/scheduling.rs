@@ -46,7 +46,7 @@ fn weight(errors: &mut Errors, term: &Field<'_>) {
 }
 
 /// A required node selector: at least one term.
-fn node_selector(errors: &mut Errors, selector: &Field<'_>) {
+pub(crate) fn node_selector(errors: &mut Errors, selector: &Field<'_>) {
     let terms = &selector.get("nodeSelectorTerms");
     if terms.is_empty() {
         errors.push(terms.required("must have at least one node selector term"));

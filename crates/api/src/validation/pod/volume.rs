@@ -260,7 +260,7 @@ fn source(errors: &mut Errors, volume: &Field<'_>) {
 }
 
 /// `hostPath`, of a pod or a PersistentVolume.
-fn host_path(errors: &mut Errors, source: &Field<'_>) {
+pub(crate) fn host_path(errors: &mut Errors, source: &Field<'_>) {
     let path = source.get("path");
     if path.is_empty() {
         errors.push(path.required(""));
