@@ -6,6 +6,7 @@
 //! or a selector asks for it.
 
 pub(crate) mod apply;
+pub(crate) mod caches;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;

@@ -26,6 +26,7 @@ use crate::{
     health::Health,
     leases::Leases,
     pipeline::{self, flow::Flow},
+    registry::caches::Caches,
     user::{User, UserInfo},
 };
 
@@ -48,6 +49,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     catalog: ArcSwap<Catalog>,
     leases: Leases,
+    caches: Caches,
     authenticator: Authenticator,
     authorizer: Authorizer,
     admission: Admission,
@@ -65,6 +67,7 @@ impl Server {
     pub fn new(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>, Error> {
         let catalog = Catalog::new(api::kinds::all().iter().cloned());
         Ok(Arc::new(Self {
+            caches: Caches::new(store.clone()),
             leases: Leases::new(store.clone(), config.event_ttl),
             authenticator: Authenticator::new(&config)?,
             authorizer: Authorizer::new(),
@@ -108,6 +111,10 @@ impl Server {
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     pub(crate) fn authenticator(&self) -> &Authenticator {

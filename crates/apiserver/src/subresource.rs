@@ -3,6 +3,7 @@
 pub(crate) mod access_review;
 pub(crate) mod authentication_review;
 pub(crate) mod binding;
+pub(crate) mod eviction;
 pub(crate) mod pod_streams;
 pub(crate) mod proxies;
 pub(crate) mod token;
@@ -31,6 +32,7 @@ static HANDLERS: &[Line] = &[
     ("", "nodes", "proxy", &proxies::Proxy::Node),
     ("", "pods", "attach", &pod_streams::PodStream::Attach),
     ("", "pods", "binding", &binding::Binding),
+    ("", "pods", "eviction", &eviction::Eviction),
     ("", "pods", "exec", &pod_streams::PodStream::Exec),
     ("", "pods", "log", &pod_streams::PodStream::Log),
     ("", "pods", "portforward", &pod_streams::PodStream::PortForward),

@@ -69,7 +69,9 @@ async fn store_new(call: &Call, served: &Served, mut object: Value, dry_run: boo
         hooks.default(&mut object, &context);
         hooks.prepare_create(&mut object, &context);
     }
-    meta::generate_name(&mut object);
+    if meta::generate_name(&mut object) {
+        hooks.prepare_create(&mut object, &context);
+    }
     meta::tidy(&mut object);
     let attributes = Attributes { name: meta::name(&object).to_string(), ..attributes };
 

@@ -70,9 +70,11 @@ impl DeleteOptions {
     pub(crate) async fn read(call: &Call, body: Body) -> Result<Self, Status> {
         let definition = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
         let given = input::other(call, body, definition, "DeleteOptions", "v1").await?;
-        if given.is_null() {
-            return Self::from_query(call);
-        }
+        if given.is_null() { Self::from_query(call) } else { Self::from_value(&given) }
+    }
+
+    /// Reads a `DeleteOptions` object; null is one without any option.
+    pub(crate) fn from_value(given: &Value) -> Result<Self, Status> {
         let invalid = |field: &str, why: &str| {
             Status::bad_request(format!("DeleteOptions in version \"v1\" cannot be handled: {field}: {why}"))
         };

@@ -12,12 +12,14 @@ use api::{
 };
 use serde::Deserialize;
 
+use super::caches::{self, Attrs};
 use crate::{catalog::Served, pipeline::query::Query};
 
 /// Length of `{"metadata":`, behind which the metadata object begins.
-const METADATA_AT: usize = stored::HEAD.len() - 1;
+pub(super) const METADATA_AT: usize = stored::HEAD.len() - 1;
 
 /// A parsed pair of selectors.
+#[derive(Clone)]
 pub(crate) struct Selection {
     served: Served,
     labels: Option<LabelSelector>,
@@ -64,6 +66,28 @@ impl Selection {
     /// Judges a stored object.
     pub(crate) fn matches(&self, key: &str, bytes: &[u8]) -> bool {
         self.fields_match(key, bytes) && self.labels_match(bytes)
+    }
+
+    /// Judges an object by what its cache knows of it.
+    pub(crate) fn matches_cached(&self, attrs: &Attrs) -> bool {
+        let fields_match = self.fields.as_ref().is_none_or(|selector| {
+            let (namespace, name) = self.split(attrs.key());
+            selector.matches(|field| match field {
+                "metadata.name" => Some(name),
+                "metadata.namespace" => Some(namespace),
+                _ => {
+                    let fields = attrs.fields(&self.served);
+                    fields.iter().find(|(own, _)| *own == field).map(|(_, value)| value.as_str())
+                }
+            })
+        });
+        fields_match && self.labels.as_ref().is_none_or(|selector| selector.matches(|name| attrs.label(name)))
+    }
+
+    /// The value of an indexed field that everything selected has.
+    pub(crate) fn index(&self) -> Option<(&'static str, &str)> {
+        let is_pods = self.served.resource.plural == "pods" && self.served.resource.group.is_empty();
+        self.fields.as_ref().filter(|_| is_pods)?.exact(caches::NODE_NAME).map(|node| (caches::NODE_NAME, node))
     }
 
     fn labels_match(&self, bytes: &[u8]) -> bool {

@@ -3,7 +3,7 @@
 //! A watch without a revision (or with `sendInitialEvents`) begins with the objects there are, as `ADDED` events.
 //! Bookmarks tell a client up to which revision it has seen everything.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use api::{status::Status, stored};
 use bytes::Bytes;
@@ -11,10 +11,13 @@ use futures::stream;
 use http::{HeaderValue, Response, header};
 use rand::RngExt;
 use serde_json::{Value, json};
-use store::{Entry, Event, Range, Revision, Watch, WatchItem};
+use store::{
+    Event, Revision, Watch, WatchItem,
+    cache::{Filter, Kind, Scope, Start, StreamItem, WatchEvent, WatchStream},
+};
 use tokio::time::Instant;
 
-use super::{options, output, select::Selection, store_failed, table, too_large_revision};
+use super::{caches::Attrs, options, output, select::Selection, store_failed, table, too_large_revision};
 use crate::{
     body,
     catalog::Served,
@@ -36,8 +39,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 const BATCH_BYTES: usize = 64 * 1024;
 
 struct WatchOptions {
-    /// Changes after this revision; `None`: begin with the present objects.
-    after: Option<Revision>,
+    start: Start,
     not_older_than: Option<Revision>,
     /// The end of the initial events is told with a bookmark.
     mark_end: bool,
@@ -71,17 +73,17 @@ impl WatchOptions {
             }
             _ => {}
         }
-        let (after, not_older_than) = match (initial, given) {
-            (Some(true), given) => (None, given),
-            (Some(false), None | Some(0)) => (Some(Revision::MAX), None),
-            (_, None | Some(0)) => (None, None),
-            (_, Some(revision)) => (Some(revision), None),
+        let (start, not_older_than) = match (initial, given) {
+            (Some(true), given) => (Start::Present, given),
+            (Some(false), None | Some(0)) => (Start::Now, None),
+            (_, None | Some(0)) => (Start::Present, None),
+            (_, Some(revision)) => (Start::After(revision), None),
         };
         let life = match query.number("timeoutSeconds")? {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
             _ => MIN_LIFE.mul_f64(1.0 + rand::rng().random::<f64>()),
         };
-        Ok(Self { after, not_older_than, mark_end: initial == Some(true) && bookmarks, bookmarks, life })
+        Ok(Self { start, not_older_than, mark_end: initial == Some(true) && bookmarks, bookmarks, life })
     }
 }
 
@@ -99,37 +101,28 @@ pub(crate) async fn handle(call: &Call, served: &Served) -> Answer {
     }
     let encoder = Encoder { served: served.clone(), accepted, table: table_of(call, served, accepted)? };
     let mut watcher = Watcher {
-        events: None,
-        selection,
+        source: Source::Over,
         only: (!name.is_empty()).then(|| format!("{prefix}{name}")),
+        selection,
         encoder,
         frames: VecDeque::new(),
         seen: 0,
         told: 0,
+        mark_end: options.mark_end,
         bookmarks: options.bookmarks,
         bookmark_at: Instant::now() + BOOKMARK_EVERY,
         end_at: Instant::now() + options.life,
         draining: call.server.draining().clone(),
         over: false,
     };
-    let after = match options.after {
-        Some(Revision::MAX) => current,
-        Some(after) => after,
-        None => {
-            let present = store.range(Range::prefix(prefix.clone())).await.map_err(store_failed)?;
-            watcher.begin(present.entries, present.revision, options.mark_end)?;
-            present.revision
-        }
-    };
-    watcher.seen = after;
-    match store.watch(&prefix, after).await {
-        Ok(events) => watcher.events = Some(events),
+    watcher.source = match watcher.open(call, &prefix, options.start).await {
+        Ok(source) => source,
         Err(store::Error::Compacted { requested, oldest }) => {
-            let status = Status::expired(format!("too old resource version: {requested} ({oldest})"));
-            watcher.fail(&status)?;
+            watcher.fail(&Status::expired(format!("too old resource version: {requested} ({oldest})")))?;
+            Source::Over
         }
         Err(error) => return Err(store_failed(error)),
-    }
+    };
     let chunks = stream::unfold(watcher, |mut watcher| async move {
         let chunk = watcher.next().await?;
         Some((Ok(chunk), watcher))
@@ -148,10 +141,33 @@ fn table_of(call: &Call, served: &Served, accepted: Accepted) -> Result<Option<t
     }
 }
 
+/// Where a watch's events come from.
+enum Source {
+    /// The resource's cache.
+    Cache(Box<WatchStream<Attrs>>),
+    /// The store itself, for what happened before the cache began to remember.
+    Store(Watch),
+    Over,
+}
+
+enum Item {
+    Cached(Option<Result<StreamItem<Attrs>, store::Error>>),
+    Stored(Option<Result<WatchItem, store::Error>>),
+}
+
+impl Source {
+    async fn next(&mut self) -> Item {
+        match self {
+            Self::Cache(stream) => Item::Cached(stream.next().await),
+            Self::Store(watch) => Item::Stored(watch.recv().await),
+            Self::Over => Item::Stored(None),
+        }
+    }
+}
+
 /// One client's watch.
 struct Watcher {
-    /// `None` once the watch has failed.
-    events: Option<Watch>,
+    source: Source,
     selection: Selection,
     /// The one key that is watched, when the path names an object.
     only: Option<String>,
@@ -161,6 +177,8 @@ struct Watcher {
     seen: Revision,
     /// The revision that the client heard of last.
     told: Revision,
+    /// The end of the initial events is told.
+    mark_end: bool,
     bookmarks: bool,
     bookmark_at: Instant,
     end_at: Instant,
@@ -169,20 +187,31 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Queues the present objects.
-    fn begin(&mut self, entries: Vec<Entry>, revision: Revision, mark_end: bool) -> Result<(), Status> {
-        for entry in entries {
-            if self.selects(&entry.key, &entry.value) {
-                let frame = self.encoder.frame("ADDED", &entry.value, entry.mod_revision)?;
-                self.frames.push_back(frame);
+    /// Begins to watch, in the cache where it remembers far enough back.
+    async fn open(&mut self, call: &Call, prefix: &str, start: Start) -> Result<Source, store::Error> {
+        let served = &self.encoder.served;
+        let scope = match (&self.only, self.selection.index()) {
+            (Some(key), _) => Scope::Key(key.clone()),
+            (None, Some((field, value))) => Scope::Index(field, value.into()),
+            (None, None) if prefix == served.prefix("") => Scope::All,
+            (None, None) => Scope::Directory(prefix.into()),
+        };
+        // An index spans namespaces.
+        let within = matches!(scope, Scope::Index(..)) && prefix != served.prefix("");
+        let filter = (!self.selection.is_empty() || within).then(|| {
+            let (selection, prefix) = (self.selection.clone(), prefix.to_string());
+            let filter = move |attrs: &Attrs| attrs.key().starts_with(&prefix) && selection.matches_cached(attrs);
+            Arc::new(filter) as Filter<Attrs>
+        });
+        let cache = call.server.caches().of(served);
+        match (cache.watch(scope, start, filter).await, start) {
+            (Ok(stream), _) => Ok(Source::Cache(Box::new(stream))),
+            (Err(store::Error::Compacted { .. }), Start::After(after)) => {
+                self.seen = after;
+                call.server.store().watch(prefix, after).await.map(Source::Store)
             }
+            (Err(error), _) => Err(error),
         }
-        if mark_end {
-            let frame = self.encoder.bookmark(revision, true)?;
-            self.frames.push_back(frame);
-            self.told = revision;
-        }
-        Ok(())
     }
 
     fn selects(&self, key: &str, bytes: &[u8]) -> bool {
@@ -198,37 +227,79 @@ impl Watcher {
             if self.over {
                 return None;
             }
-            let Some(events) = &mut self.events else { return None };
             let item = tokio::select! {
-                item = events.recv() => item,
+                item = self.source.next() => item,
                 () = tokio::time::sleep_until(self.bookmark_at), if self.bookmarks => {
                     self.bookmark_at = Instant::now() + BOOKMARK_EVERY;
-                    self.bookmark();
+                    self.ask_bookmark().await;
                     continue;
                 }
                 () = tokio::time::sleep_until(self.end_at) => {
                     // What a client has not heard of by the end of its watch it would have to read again.
-                    if self.bookmarks {
-                        self.bookmark();
-                    }
+                    self.bookmark();
                     self.over = true;
                     continue;
                 }
                 () = self.draining.cancelled() => return None,
             };
-            match item {
-                Some(Ok(WatchItem::Events(events))) => {
-                    if let Err(status) = self.take(&events) {
-                        self.end(&status);
-                    }
-                }
-                Some(Ok(WatchItem::Progress(revision))) => self.seen = self.seen.max(revision),
-                Some(Err(store::Error::Compacted { requested, oldest })) => {
-                    self.end(&Status::expired(format!("too old resource version: {requested} ({oldest})")));
-                }
-                Some(Err(error)) => self.end(&store_failed(error)),
-                None => self.over = true,
+            self.handle(item);
+        }
+    }
+
+    fn handle(&mut self, item: Item) {
+        let taken = match item {
+            Item::Cached(Some(Ok(item))) => self.take_cached(item),
+            Item::Stored(Some(Ok(WatchItem::Events(events)))) => self.take(&events),
+            Item::Stored(Some(Ok(WatchItem::Progress(revision)))) => {
+                self.seen = self.seen.max(revision);
+                Ok(())
             }
+            Item::Cached(Some(Err(store::Error::Compacted { requested, oldest })))
+            | Item::Stored(Some(Err(store::Error::Compacted { requested, oldest }))) => {
+                Err(Status::expired(format!("too old resource version: {requested} ({oldest})")))
+            }
+            // A client that reads too slowly is cut off; it comes back with the revision that it has seen.
+            Item::Cached(Some(Err(_)) | None) | Item::Stored(Some(Err(_)) | None) => {
+                self.over = true;
+                Ok(())
+            }
+        };
+        if let Err(status) = taken {
+            self.end(&status);
+        }
+    }
+
+    fn take_cached(&mut self, item: StreamItem<Attrs>) -> Result<(), Status> {
+        match item {
+            StreamItem::Event(event) => {
+                self.seen = event.event.revision;
+                self.told = self.seen;
+                let frame = self.encoder.cached(&event)?;
+                self.frames.push_back(frame);
+            }
+            StreamItem::InitialEnd(revision) => {
+                self.seen = revision;
+                if self.mark_end {
+                    let frame = self.encoder.bookmark(revision, true)?;
+                    self.frames.push_back(frame);
+                    self.told = revision;
+                }
+            }
+            StreamItem::Bookmark(revision) => {
+                self.seen = self.seen.max(revision);
+                self.bookmark();
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_bookmark(&mut self) {
+        match &mut self.source {
+            Source::Cache(stream) => {
+                // A watch that has ended says so with its next item.
+                let _ = stream.request_bookmark().await;
+            }
+            _ => self.bookmark(),
         }
     }
 
@@ -265,7 +336,8 @@ impl Watcher {
     }
 
     fn bookmark(&mut self) {
-        if self.seen > self.told
+        if self.bookmarks
+            && self.seen > self.told
             && let Ok(frame) = self.encoder.bookmark(self.seen, false)
         {
             self.told = self.seen;
@@ -297,6 +369,25 @@ struct Encoder {
 }
 
 impl Encoder {
+    /// The frame of an event from the cache: encoded once for all watches that want the same form.
+    fn cached(&mut self, watched: &WatchEvent<Attrs>) -> Result<Bytes, Status> {
+        let (kind, slot) = match watched.kind {
+            Kind::Added => ("ADDED", 0),
+            Kind::Modified => ("MODIFIED", 1),
+            Kind::Deleted => ("DELETED", 2),
+        };
+        let event = &watched.event;
+        let item = watched.object().ok_or_else(|| Status::internal("a watched change without an object"))?;
+        if !output::verbatim(&self.served, self.accepted) {
+            return self.frame(kind, &item.entry.value, event.revision);
+        }
+        if let Some(frame) = event.encoded[slot].get() {
+            return Ok(frame.clone());
+        }
+        let frame = self.frame(kind, &item.entry.value, event.revision)?;
+        Ok(event.encoded[slot].get_or_init(|| frame).clone())
+    }
+
     fn frame(&mut self, kind: &str, bytes: &[u8], revision: Revision) -> Result<Bytes, Status> {
         if output::verbatim(&self.served, self.accepted) {
             let mut out = Vec::with_capacity(bytes.len() + 80);
