@@ -23,12 +23,14 @@ mod services;
 mod table;
 mod write;
 
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
 mod garbage;
+mod job;
 mod namespace;
 mod replicas;
 mod replicaset;
@@ -36,6 +38,7 @@ mod replication;
 mod rootca;
 mod serviceaccount;
 mod statefulset;
+mod ttlafterfinished;
 
 pub use context::{Clock, Config, Context, SigningCa};
 pub use error::Error;

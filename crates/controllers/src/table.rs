@@ -4,8 +4,8 @@ use tokio::task::JoinHandle;
 
 use crate::{
     context::{Context, Scope},
-    daemonset, deployment, endpoints, endpointslice, endpointslicemirroring, garbage, namespace, replicaset,
-    replication, rootca, serviceaccount, statefulset,
+    cronjob, daemonset, deployment, endpoints, endpointslice, endpointslicemirroring, garbage, job, namespace,
+    replicaset, replication, rootca, serviceaccount, statefulset, ttlafterfinished,
 };
 
 /// One controller.
@@ -44,6 +44,9 @@ pub const CONTROLLERS: &[Descriptor] = controllers![
     "deployment", "deployment-controller", "deployment-controller", true, ["deployments" "replicasets" "pods"], deployment::start;
     "daemonset", "daemon-set-controller", "daemonset-controller", true, ["daemonsets" "pods" "nodes" "controllerrevisions"], daemonset::start;
     "statefulset", "statefulset-controller", "statefulset-controller", true, ["statefulsets" "pods" "persistentvolumeclaims" "controllerrevisions"], statefulset::start;
+    "job", "job-controller", "job-controller", true, ["jobs" "pods"], job::start;
+    "cronjob", "cronjob-controller", "cronjob-controller", true, ["cronjobs" "jobs"], cronjob::start;
+    "ttl-after-finished", "ttl-after-finished-controller", "ttl-after-finished-controller", true, ["jobs"], ttlafterfinished::start;
     "endpoints", "endpoint-controller", "endpoint-controller", true, ["services" "pods" "endpoints"], endpoints::start;
     "endpointslice", "endpointslice-controller", "endpoint-slice-controller", true, ["services" "pods" "nodes" "endpointslices"], endpointslice::start;
     "endpointslicemirroring", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, ["endpoints" "services" "endpointslices"], endpointslicemirroring::start;
