@@ -46,7 +46,7 @@ pub fn run(command: &Command, socket: &Path, out: &mut impl Write) -> anyhow::Re
         Command::Ls => {
             let images: Vec<Image> = serde_json::from_slice(&call(socket, "GET", "/images", "")?)?;
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(["IMAGE", "ID", "SIZE"]);
+            table.load_style(presets::NOTHING).set_header(["IMAGE", "ID", "SIZE"]);
             for image in images {
                 let names = if image.tags.is_empty() { vec!["<none>".into()] } else { image.tags };
                 for name in names {
