@@ -157,10 +157,7 @@ fn strip(set: &mut Set) {
 pub fn apply(of: TypeRef<'_>, live: Option<&Value>, config: &Value, request: &Request<'_>) -> Result<Value, Status> {
     let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("apiVersion") != request.api_version {
-        let (given, wanted) = (text("apiVersion"), request.api_version);
-        return Err(Status::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {given}, expected: {wanted}"
-        )));
+        return Err(Status::bad_request(format!("invalid object type: {}", kind_of(config))));
     }
     if config.get("metadata").and_then(|metadata| metadata.get("managedFields")).is_some_and(|given| !given.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -263,9 +260,14 @@ fn empty() -> Value {
 /// `namespace/name; group/version, Kind=kind`, as upstream names objects in these errors.
 fn named(object: &Value) -> String {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let version = text("/apiVersion");
-    let version = if version.contains('/') { version.to_string() } else { format!("/{version}") };
-    format!("{}/{}; {version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"))
+    format!("{}/{}; {}", text("/metadata/namespace"), text("/metadata/name"), kind_of(object))
+}
+
+fn kind_of(object: &Value) -> String {
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let version = text("apiVersion");
+    let slash = if version.contains('/') { "" } else { "/" };
+    format!("{slash}{version}, Kind={}", text("kind"))
 }
 
 fn is_reset(given: &Value) -> bool {

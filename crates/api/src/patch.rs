@@ -140,7 +140,7 @@ fn invalid(quoted: &str, why: &str) -> Status {
 }
 
 /// A value as Go prints it: `map[a:1 b:[x y]]`.
-fn go_text(value: &Value) -> String {
+pub(crate) fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_string(),
         Value::String(text) => text.clone(),

@@ -80,7 +80,7 @@ impl<'v> Walker<'v> {
                 if let (Some(Value::Object(members)), View::Members) =
                     (old, old.map_or(View::Leaf, |old| node.view(old)))
                 {
-                    self.members(node, Some(members), None);
+                    self.members(node, Some(members), None, true);
                 }
                 return self.leaf(old, new);
             }
@@ -97,7 +97,7 @@ impl<'v> Walker<'v> {
             return self.leaf(old, new);
         }
         if is_members {
-            self.members(node, old.and_then(Value::as_object), new.and_then(Value::as_object));
+            self.members(node, old.and_then(Value::as_object), new.and_then(Value::as_object), old.is_some());
         } else if let View::Items(list) = view {
             self.items(node, list, items_of(old), items_of(new));
         }
@@ -106,7 +106,14 @@ impl<'v> Walker<'v> {
         }
     }
 
-    fn members(&mut self, node: Node<'_>, old: Option<&'v Map<String, Value>>, new: Option<&'v Map<String, Value>>) {
+    /// `was_there`: the old value existed, if only as null.
+    fn members(
+        &mut self,
+        node: Node<'_>,
+        old: Option<&'v Map<String, Value>>,
+        new: Option<&'v Map<String, Value>>,
+        was_there: bool,
+    ) {
         let at_metadata = matches!(self.path.as_slice(), [Step::Member("metadata")]);
         for (name, value) in new.into_iter().flatten() {
             // The server's own bookkeeping is owned by nobody.
@@ -114,7 +121,7 @@ impl<'v> Walker<'v> {
                 continue;
             }
             let mut before = old.and_then(|old| old.get(name));
-            if before.is_none() && old.is_some() && node.field(name).is_some_and(|field| is_always_there(node, field)) {
+            if before.is_none() && was_there && node.field(name).is_some_and(|field| is_always_there(node, field)) {
                 before = Some(&Value::Null);
             }
             self.path.push(Step::Member(name));

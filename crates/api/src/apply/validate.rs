@@ -78,9 +78,12 @@ fn wrong_scalar(scalar: Scalar, value: &Value) -> Option<String> {
         Scalar::Int32 | Scalar::Int64 | Scalar::Number => value.is_number(),
         Scalar::IntOrString | Scalar::Quantity => value.is_number() || value.is_string() || value.is_boolean(),
     };
-    let wanted = match scalar {
-        _ if fits => return None,
-        Scalar::Boolean => return Some(format!("expected boolean, got {}", go_value(value))),
+    if fits {
+        return None;
+    }
+    Some(match scalar {
+        Scalar::Boolean => format!("expected boolean, got {}", go_value(value)),
+        Scalar::IntOrString | Scalar::Quantity => format!("expected any scalar, got {}", go_value(value)),
         Scalar::Int32 | Scalar::Int64 | Scalar::Number => {
             let kind = match value {
                 Value::String(_) => "string",
@@ -88,18 +91,13 @@ fn wrong_scalar(scalar: Scalar, value: &Value) -> Option<String> {
                 Value::Array(_) => "[]interface {}",
                 _ => "map[string]interface {}",
             };
-            return Some(format!("expected numeric (int or float), got {kind}"));
+            format!("expected numeric (int or float), got {kind}")
         }
-        Scalar::IntOrString | Scalar::Quantity => "any scalar",
-        _ => "string",
-    };
-    Some(format!("expected {wanted}, got {}", go_value(value)))
+        _ => format!("expected string, got &value.valueUnstructured{{Value:{value}}}"),
+    })
 }
 
+/// How Go prints the box around a value.
 fn go_value(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("{text:?}"),
-        Value::Number(_) | Value::Bool(_) | Value::Null => format!("&value.valueUnstructured{{Value:{value}}}"),
-        Value::Array(_) | Value::Object(_) => format!("&{value}"),
-    }
+    format!("&{{{}}}", crate::patch::go_text(value))
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::set::Set;
-use crate::schema::{Field, List, ListKind, Shape, TypeRef};
+use crate::schema::{Field, List, ListKind, Scalar, Shape, TypeRef};
 
 /// A type at a place: a member may override whether it is one leaf.
 #[derive(Clone, Copy)]
@@ -81,9 +81,9 @@ impl<'t> Node<'t> {
         let of = self.of.at(list.item);
         let mut keys = Map::new();
         for name in &list.keys {
-            let default = || of.field(name)?.default.as_deref();
-            if let Some(value) = members.get(name.as_ref()).or_else(default) {
-                keys.insert(name.to_string(), value.clone());
+            let default = || of.field(name)?.default.as_deref().cloned().or_else(|| zero_key(of, name));
+            if let Some(value) = members.get(name.as_ref()).cloned().or_else(default) {
+                keys.insert(name.to_string(), value);
             }
         }
         if keys.is_empty() {
@@ -94,6 +94,16 @@ impl<'t> Node<'t> {
             ));
         }
         Ok(format!("k:{}", Value::Object(keys)))
+    }
+}
+
+/// A key that a built-in type requires is the zero value when it is left out.
+fn zero_key(of: TypeRef<'_>, name: &str) -> Option<Value> {
+    let required = of.is_builtin() && of.object()?.required.iter().any(|required| required == name);
+    match of.member(name)?.shape() {
+        Shape::Scalar(Scalar::String) if required => Some(Value::from("")),
+        Shape::Scalar(Scalar::Int32 | Scalar::Int64) if required => Some(Value::from(0)),
+        _ => None,
     }
 }
 
