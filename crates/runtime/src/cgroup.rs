@@ -85,6 +85,22 @@ impl Cgroups {
         dirs
     }
 
+    /// With version 1 the directories of `cgroup`, by their mount point's name: what a container sees as its
+    /// /sys/fs/cgroup.
+    pub(crate) fn views(&self, cgroup: &str) -> Vec<(String, PathBuf)> {
+        let Cgroups::V1(mounts) = self else { return Vec::new() };
+        let mut views: Vec<(String, PathBuf)> = mounts
+            .values()
+            .filter_map(|mount| {
+                let name = mount.file_name()?.to_str()?.to_owned();
+                Some((name, mount.join(cgroup.trim_start_matches('/'))))
+            })
+            .collect();
+        views.sort();
+        views.dedup();
+        views
+    }
+
     /// The files that list the processes of `cgroup`.
     pub(crate) fn procs(&self, cgroup: &str) -> Vec<PathBuf> {
         self.dir("pids", cgroup).or_else(|| self.dir("memory", cgroup)).map(|dir| dir.join("cgroup.procs")).into_iter().collect()

@@ -176,16 +176,16 @@ impl Container {
         matches!(*self.state.borrow(), State::Running { .. })
     }
 
-    /// Takes what the shim reports; true if that is news. An end is final.
-    pub(crate) fn observe(&self, state: State) -> bool {
+    /// Takes what the shim reports; the state before if that is news. An end is final.
+    pub(crate) fn observe(&self, state: State) -> Option<State> {
+        let mut before = None;
         self.state.send_if_modified(|known| {
-            let over = matches!(known, State::Exited { .. });
-            let backward = matches!((&*known, &state), (State::Running { .. }, State::Created));
-            if over || backward || *known == state {
+            if matches!(known, State::Exited { .. }) || *known == state {
                 return false;
             }
-            *known = state;
+            before = Some(std::mem::replace(known, state));
             true
-        })
+        });
+        before
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) pid_namespace: Option<String>,
     /// Whether a system call filter is installed after all: lends the capabilities that takes.
     pub(crate) seccomp: bool,
+    /// Capabilities (`CAP_...`) that this machine lets anybody have: `ALL` is these.
+    pub(crate) available: &'a std::collections::BTreeSet<String>,
 }
 
 /// Capabilities that a process needs to install a filter and to give them back.

@@ -123,11 +123,7 @@ impl Runtime {
     fn take_in(&self, reply: &Reply) {
         for status in &reply.containers {
             let Ok(container) = self.container(&status.id) else { continue };
-            let state = State::from_status(status);
-            let over = matches!(state, State::Exited { .. });
-            if container.observe(state) && over {
-                self.emit(&container.id, &container.record.sandbox, ContainerEventType::ContainerStoppedEvent);
-            }
+            self.observe(&container, State::from_status(status));
         }
     }
 
@@ -179,9 +175,7 @@ impl Runtime {
         for pid in self.inner.cgroups.pids(&container.record.cgroup) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
-        if container.observe(ended) {
-            self.emit(&container.id, &container.record.sandbox, ContainerEventType::ContainerStoppedEvent);
-        }
+        self.observe(container, ended);
     }
 }
 

@@ -63,6 +63,7 @@ impl Runtime {
                 hostname: sandbox.dir.join("hostname"),
                 hosts: sandbox.dir.join("hosts"),
                 shm,
+                cgroups: self.inner.cgroups.views(&record.cgroup),
                 images: self.mount_images(&config, &dir)?,
             },
             cgroup: &record.cgroup,
@@ -70,6 +71,7 @@ impl Runtime {
             hostname: &sandbox.hostname(),
             pid_namespace: self.pid_namespace(&sandbox, &config)?,
             seccomp,
+            available: &available_capabilities(),
         };
         let (spec, borrowed) = spec::build(&inputs)?;
         record.user = spec["process"]["user"].clone();
@@ -118,10 +120,7 @@ impl Runtime {
         }
         let sandbox = self.sandbox(&container.record.sandbox)?;
         match self.launch(&sandbox, &container).await {
-            Ok(()) => {
-                self.emit(&container.id, &sandbox.id, ContainerEventType::ContainerStartedEvent);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) => {
                 let message = format!("failed to start container {}: {}", container.id, crate::chain(&error));
                 let at = now();
@@ -150,8 +149,21 @@ impl Runtime {
         let mut request = container.start_request(overlay, cgroups.procs(cgroup), cgroups.oom(cgroup));
         request.seccomp = self.seccomp(container);
         let reply = sandbox.shim.call(&Request::Start(request), &[]).await?;
-        container.observe(State::Running { pid: reply.pid.unwrap_or(0), started_at: reply.started_at.unwrap_or_else(now) });
+        self.observe(container, State::Running { pid: reply.pid.unwrap_or(0), started_at: reply.started_at.unwrap_or_else(now) });
         Ok(())
+    }
+
+    /// Takes what a shim says and tells it, in order: a short-lived container's end may arrive before the answer to its
+    /// start.
+    pub(super) fn observe(&self, container: &Container, state: State) {
+        let over = matches!(state, State::Exited { .. });
+        let Some(before) = container.observe(state) else { return };
+        if before == State::Created {
+            self.emit(&container.id, &container.record.sandbox, ContainerEventType::ContainerStartedEvent);
+        }
+        if over {
+            self.emit(&container.id, &container.record.sandbox, ContainerEventType::ContainerStoppedEvent);
+        }
     }
 
     pub(super) fn seccomp(&self, container: &Container) -> Option<Seccomp> {
@@ -250,6 +262,12 @@ impl Runtime {
         sandbox.shim.call(&Request::ReopenLog { container: container.id.clone() }, &[]).await?;
         Ok(())
     }
+}
+
+/// What this process could hand on at most; nothing if the kernel does not tell.
+fn available_capabilities() -> std::collections::BTreeSet<String> {
+    let held = caps::read(None, caps::CapSet::Bounding).unwrap_or_default();
+    held.into_iter().map(|capability| capability.to_string()).collect()
 }
 
 /// Whether a container's system calls are to be filtered.

@@ -18,6 +18,9 @@ pub(crate) struct Paths {
     pub(crate) hostname: PathBuf,
     pub(crate) hosts: PathBuf,
     pub(crate) shm: PathBuf,
+    /// The container's own cgroups by name, with version 1; bound one by one, because libcontainer looks for them by
+    /// process number, which fails in a PID namespace that is joined.
+    pub(crate) cgroups: Vec<(String, PathBuf)>,
     /// Mounted images by container path.
     pub(crate) images: Vec<(String, PathBuf)>,
 }
@@ -37,9 +40,18 @@ pub(super) fn mounts(inputs: &Inputs<'_>) -> Result<(Vec<Value>, Option<&'static
                "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
                "options": ["nosuid", "noexec", "nodev", kernel]}),
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-               "options": ["nosuid", "noexec", "nodev", "relatime", kernel]}),
     ];
+    if inputs.cgroup_v2 {
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                           "options": ["nosuid", "noexec", "nodev", "relatime", kernel]}));
+    } else {
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs",
+                           "options": ["nosuid", "noexec", "nodev", "mode=755", "size=64k"]}));
+        for (name, dir) in &inputs.paths.cgroups {
+            mounts.push(json!({"destination": format!("/sys/fs/cgroup/{name}"), "type": "bind", "source": dir,
+                               "options": ["bind", "nosuid", "noexec", "nodev", "rprivate", kernel]}));
+        }
+    }
     let asked = |path: &str| inputs.config.mounts.iter().any(|mount| same_path(&mount.container_path, path));
     let files = rw(!security.readonly_rootfs);
     for (at, from, access) in [

@@ -15,6 +15,7 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
     "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 ];
 
+/// Every name that may be asked for.
 const ALL_CAPABILITIES: &[&str] = &[
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
     "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
@@ -43,7 +44,7 @@ pub(super) fn process(inputs: &Inputs<'_>) -> Result<(Value, Vec<String>), Error
         process["noNewPrivileges"] = json!(true);
     }
     let asked = security.capabilities.unwrap_or_default();
-    let bounding = capabilities(security.privileged, &asked.add_capabilities, &asked.drop_capabilities)?;
+    let bounding = capabilities(inputs.available, security.privileged, &asked.add_capabilities, &asked.drop_capabilities)?;
     let ambient = capability_names(&asked.add_ambient_capabilities)?;
     let borrowed: Vec<String> = match inputs.seccomp && !security.no_new_privs {
         true => BORROWED.iter().map(|name| (*name).to_owned()).filter(|name| !bounding.contains(name)).collect(),
@@ -118,16 +119,21 @@ fn capability_names(names: &[String]) -> Result<BTreeSet<String>, Error> {
 }
 
 /// `ALL` is added first and dropped first, so single names refine it.
-fn capabilities(privileged: bool, add: &[String], drop: &[String]) -> Result<BTreeSet<String>, Error> {
+fn capabilities(
+    available: &BTreeSet<String>,
+    privileged: bool,
+    add: &[String],
+    drop: &[String],
+) -> Result<BTreeSet<String>, Error> {
     let all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("all"));
     let but_all = |names: &[String]| -> Vec<String> {
         names.iter().filter(|name| !name.eq_ignore_ascii_case("all")).cloned().collect()
     };
     let prefixed = |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| format!("CAP_{name}")).collect() };
     if privileged {
-        return Ok(prefixed(ALL_CAPABILITIES));
+        return Ok(available.clone());
     }
-    let mut set = if all(add) { prefixed(ALL_CAPABILITIES) } else { prefixed(DEFAULT_CAPABILITIES) };
+    let mut set = if all(add) { available.clone() } else { prefixed(DEFAULT_CAPABILITIES) };
     if all(drop) {
         set.clear();
     }
@@ -186,7 +192,8 @@ mod tests {
     fn capability_arithmetic() {
         let set = |add: &[&str], drop: &[&str]| {
             let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-            capabilities(false, &own(add), &own(drop))
+            let available = ALL_CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
+            capabilities(&available, false, &own(add), &own(drop))
         };
         assert_eq!(set(&[], &[]).unwrap().len(), DEFAULT_CAPABILITIES.len());
         assert_eq!(set(&["NET_ADMIN"], &["ALL"]).unwrap(), BTreeSet::from(["CAP_NET_ADMIN".to_owned()]));

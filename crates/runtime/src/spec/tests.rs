@@ -12,6 +12,7 @@ fn build_with(config: &cri::ContainerConfig, image: Process) -> Result<Value, Er
         hostname: "host",
         pid_namespace: None,
         seccomp: false,
+        available: &Default::default(),
     };
     build(&inputs).map(|(spec, _)| spec)
 }

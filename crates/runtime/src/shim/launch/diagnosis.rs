@@ -30,7 +30,7 @@ impl Diagnosis {
         let mut text = String::new();
         self.0.rewind().ok()?;
         self.0.take(TEXT_MAX).read_to_string(&mut text).ok()?;
-        text.lines().next().map(str::to_owned)
+        (!text.is_empty()).then_some(text)
     }
 }
 
