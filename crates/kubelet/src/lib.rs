@@ -30,6 +30,8 @@ mod server;
 mod shared;
 mod static_pods;
 mod termination;
+#[cfg(test)]
+mod testing;
 mod volumes;
 
 use std::sync::{Arc, OnceLock};

@@ -53,6 +53,9 @@ pub(crate) fn admit(pod: &core::Pod, others: &[Arc<core::Pod>], offer: &Offer<'_
             return refuse(&format!("OutOf{name}"), message);
         }
     }
+    if let Some(name) = unsafe_sysctl(pod) {
+        return refuse("SysctlForbidden", format!("forbidden sysctl: \"{name}\" not allowlisted"));
+    }
     let Some(node) = offer.node else { return Ok(()) };
     if !selected(pod, node) {
         let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
@@ -70,6 +73,32 @@ pub(crate) fn admit(pod: &core::Pod, others: &[Arc<core::Pod>], offer: &Offer<'_
         ),
         None => Ok(()),
     }
+}
+
+/// Settings that stay in the pod's own namespaces and cannot hurt its neighbours.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// The first setting that is not safe, or that would be the host's.
+fn unsafe_sysctl(pod: &core::Pod) -> Option<String> {
+    let context = pod.specification().security_context.as_ref()?;
+    let names = context.sysctls.iter().flatten().map(|sysctl| sysctl.name.replace('/', "."));
+    let host_ipc = pod.specification().host_ipc == Some(true);
+    let shared =
+        |name: &str| (pod.is_host_network() && name.starts_with("net.")) || (host_ipc && name.starts_with("kernel."));
+    names.into_iter().find(|name| !SAFE_SYSCTLS.contains(&name.as_str()) || shared(name))
 }
 
 fn tolerated(pod: &core::Pod, taint: &core::Taint) -> bool {
@@ -188,6 +217,11 @@ mod tests {
             (with(affinity(json!(["b"]))), Some("NodeAffinity")),
             (json!({}), Some("TaintToleration")),
             (with(json!({"os": {"name": "windows"}})), Some("PodOSNotSupported")),
+            (
+                with(json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}})),
+                Some("SysctlForbidden"),
+            ),
+            (with(json!({"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}})), None),
         ] {
             let offer = Offer { node: Some(&node), allocatable: &allocatable, max_pods: 3 };
             let refused = admit(&pod(spec.clone()), &others, &offer).err().map(|failure| failure.reason);

@@ -266,3 +266,6 @@ impl Worker {
 fn must_stop(orders: &Orders) -> bool {
     orders.removed || orders.pod.is_deleting()
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,12 +109,11 @@ impl Get<'_> {
             let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
             Ok::<_, BoxError>(Answer { code, location, body: shorten(&body) })
         };
+        let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
-            answer = exchange => answer,
-            ended = connection => match ended {
-                Err(error) => Err(error.into()),
-                Ok(()) => Err("EOF".into()),
-            },
+            answer = &mut exchange => answer,
+            // The answer may have come with the end of the connection.
+            _ = connection => exchange.await,
         }
     }
 }
@@ -222,8 +221,8 @@ mod tests {
             answer(&["HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"]).await,
             Outcome::Failure("HTTP probe failed with statuscode: 503".into())
         );
-        let here = "HTTP/1.1 302 Found\r\nlocation: /y\r\ncontent-length: 0\r\n\r\n";
-        assert_eq!(answer(&[here, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await, Outcome::Success);
+        const HERE: &str = "HTTP/1.1 302 Found\r\nlocation: /y\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(answer(&[HERE, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await, Outcome::Success);
         let away = answer(&["HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/y\r\ncontent-length: 0\r\n\r\n"]).await;
         assert!(matches!(away, Outcome::Warning(_)), "{away:?}");
         assert!(matches!(answer(&[""]).await, Outcome::Failure(_)));

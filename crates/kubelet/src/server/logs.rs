@@ -369,7 +369,7 @@ mod tests {
         ] {
             assert_eq!(read(text, query).await, expect, "{query}");
         }
-        assert_eq!(read("2026-01-01T00:00:01Z stdout F unfinished", "").await, "unfinished");
+        assert_eq!(read("2026-01-01T00:00:01Z stdout F unfinished", "").await, "unfinished\n");
         assert!(Options::parse("tailLines=x", Timestamp::now()).is_err());
         assert!(Options::parse("limitBytes=0", Timestamp::now()).is_err());
     }

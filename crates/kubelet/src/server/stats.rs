@@ -86,12 +86,27 @@ pub(super) async fn read(context: &Context) -> Usage {
             name: seen.pod.name().to_owned(),
             start: seen.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
             sandbox: sandbox.map(|index| sandboxes.swap_remove(index)),
-            containers: mine.map(|stats| (label(stats, labels::CONTAINER_NAME), stats.clone())).collect(),
+            containers: newest(mine.map(|stats| (label(stats, labels::CONTAINER_NAME), stats.clone()))),
             uid,
         }
     });
     let pods = pods.collect();
     Usage { node: node(context), pods }
+}
+
+/// Of several runs of a container, the last: earlier ones use nothing any more.
+fn newest(all: impl Iterator<Item = (String, v1::ContainerStats)>) -> Vec<(String, v1::ContainerStats)> {
+    let attempt = |stats: &v1::ContainerStats| {
+        stats
+            .attributes
+            .as_ref()
+            .and_then(|attributes| attributes.metadata.as_ref())
+            .map_or(0, |metadata| metadata.attempt)
+    };
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(name, stats)| (name.clone(), std::cmp::Reverse(attempt(stats))));
+    all.dedup_by(|later, first| later.0 == first.0);
+    all
 }
 
 fn node(context: &Context) -> NodeUsage {

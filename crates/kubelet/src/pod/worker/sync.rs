@@ -54,10 +54,7 @@ impl Worker {
         };
         let address = self.address(pod).to_owned();
         self.probes.follow(pod, &self.observed, Some(&address), &self.tools());
-        let plan = {
-            let health = |id: &str| self.probes.health(id);
-            plan::plan(pod, &self.observed, &health)
-        };
+        let plan = self.plan(pod);
         debug!(?plan, "planned");
         if plan.stop_pod && plan.sandbox.is_none() {
             let status = self.publish(pod, false);
@@ -70,6 +67,7 @@ impl Worker {
             self.synced_once = true;
             self.publish(pod, false);
         }
+        let before = self.observed.instances.len();
         let result = self.carry_out(pod, plan).await;
         if must_stop(&self.orders.borrow()) {
             return Next::Again;
@@ -86,6 +84,10 @@ impl Worker {
         match result {
             Ok(later) => {
                 self.retry = super::RETRY_MIN;
+                // What was started may be what the next one waited for.
+                if self.observed.instances.len() > before && !self.plan(pod).start.is_empty() {
+                    return Next::Again;
+                }
                 Next::Wait(earliest(until, later))
             }
             Err(Trouble::Later(later)) => Next::Wait(earliest(until, Some(later))),
@@ -95,6 +97,10 @@ impl Worker {
                 self.back_off()
             }
         }
+    }
+
+    fn plan(&self, pod: &core::Pod) -> Plan {
+        plan::plan(pod, &self.observed, &|id| self.probes.health(id))
     }
 
     /// When the pod's time is up.
