@@ -2,4 +2,5 @@
 
 pub(super) mod binding;
 pub(super) mod policy;
+mod rules;
 pub(super) mod webhooks;

@@ -1,5 +1,7 @@
 //! CustomResourceDefinition: makes a new kind.
 
+mod validate;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,6 +25,8 @@ pub(crate) static KIND: Kind = Kind {
         }
     },
     row: Some(|definition, _| vec![cells::name(definition), walk(definition, "metadata.creationTimestamp").clone()]),
+    validate: |errors, definition, _| validate::create(errors, definition),
+    validate_update: Some(validate::update),
     unconditional_update: false,
     ..Kind::PLAIN
 };

@@ -1,12 +1,30 @@
 //! ValidatingAdmissionPolicyBinding and MutatingAdmissionPolicyBinding: where a policy applies.
 
-use crate::kinds::{
-    access::Members,
-    builtin::{Kind, Shape},
-    cells,
+use super::rules;
+use crate::{
+    kinds::{
+        access::Members,
+        builtin::{Kind, Shape},
+        cells,
+    },
+    validation::{
+        field::{Errors, Field},
+        metadata, names,
+    },
 };
 
-pub(crate) static KIND: Kind = Kind {
+pub(crate) static VALIDATING: Kind = Kind {
+    validate: |errors, binding, _| {
+        validate(errors, &binding.get("spec"));
+        actions(errors, &binding.get("spec.validationActions"));
+    },
+    ..BOTH
+};
+
+pub(crate) static MUTATING: Kind =
+    Kind { validate: |errors, binding, _| validate(errors, &binding.get("spec")), ..BOTH };
+
+const BOTH: Kind = Kind {
     shape: Shape::GENERATION,
     default: |binding| {
         if let Some(resources) = binding.member("spec").existing("matchResources") {
@@ -27,3 +45,51 @@ pub(crate) static KIND: Kind = Kind {
     unconditional_update: false,
     ..Kind::PLAIN
 };
+
+fn validate(errors: &mut Errors, spec: &Field<'_>) {
+    let policy = spec.get("policyName");
+    match policy.str() {
+        "" => errors.push(policy.required("")),
+        text => policy.judge(errors, names::dns_subdomain(text)),
+    }
+    let parameter = &spec.get("paramRef");
+    if parameter.exists() {
+        let (name, selector) = (parameter.get("name"), parameter.get("selector"));
+        match (name.is_empty(), selector.exists()) {
+            (true, false) => {
+                errors.push(parameter.required("one of name or selector must be specified"));
+            }
+            (false, true) => errors.push(name.forbidden("name and selector are mutually exclusive")),
+            (true, true) => metadata::label_selector(errors, &selector),
+            (false, false) => name.judge(errors, names::path_segment(name.str(), false)),
+        }
+        let action = parameter.get("parameterNotFoundAction");
+        action.required_one_of(errors, &["Allow", "Deny"]);
+    }
+    let resources = &spec.get("matchResources");
+    if resources.exists() {
+        rules::matching(errors, resources);
+        for lists in ["resourceRules", "excludeResourceRules"] {
+            let list = &resources.get(lists);
+            for rule in list.items() {
+                rules::rule(errors, &rule);
+            }
+        }
+    }
+}
+
+fn actions(errors: &mut Errors, actions: &Field<'_>) {
+    if actions.is_empty() {
+        errors.push(actions.required(""));
+        return;
+    }
+    for (index, action) in actions.items().enumerate() {
+        action.one_of(errors, &["Audit", "Deny", "Warn"]);
+        if actions.list()[..index].contains(action.value()) {
+            errors.push(action.duplicate());
+        }
+    }
+    if rules::overlap(actions, &["Deny", "Warn"]) {
+        errors.push(actions.invalid("must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"));
+    }
+}

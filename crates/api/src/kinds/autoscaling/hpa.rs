@@ -1,6 +1,7 @@
 //! HorizontalPodAutoscaler: stored as `v2`, served as `v1` too.
 
 mod convert;
+mod validate;
 
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ pub(crate) static KIND: Kind = Kind {
     name: names::subdomain_name,
     default,
     empty_status: || json!({"currentMetrics": null, "desiredReplicas": 0}),
+    validate: |errors, scaler, _| validate::spec(errors, scaler),
+    validate_update: Some(validate::update),
     row: Some(row),
     convert: |scaler, from, to| {
         match (from, to) {
