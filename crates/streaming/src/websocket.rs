@@ -1,7 +1,7 @@
 //! WebSocket connections: numbered channels, and a byte tunnel.
 //!
 //! ```text
-//! channel message:   channel:u8 payload          binary; v5 adds 255 channel:u8 "this channel is closed"
+//! channel message:   channel:u8 payload          binary; v5 clients add 255 channel:u8 "this channel is closed"
 //! tunnel message:    payload                     binary; the payloads one after the other are a byte stream
 //! ```
 
@@ -20,7 +20,10 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{self, Message, protocol::Role, protocol::WebSocketConfig},
+    tungstenite::{
+        self, Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
 };
 
 use crate::{Error, INPUT_FRAMES};
@@ -54,7 +57,6 @@ pub struct Channels {
 #[derive(Clone, Debug)]
 pub struct Writer {
     out: mpsc::Sender<Message>,
-    signals_close: bool,
 }
 
 impl Channels {
@@ -72,10 +74,12 @@ impl Channels {
                     return;
                 }
             }
-            let _ = sink.close().await; // the peer may be gone already
+            // Clients take a close without a code for a failure.
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let _ = sink.send(Message::Close(Some(frame))).await; // the peer may be gone already
         });
         let reader = tokio::spawn(read(source, inputs, signals_close, out.downgrade()));
-        Self { writer: Writer { out, signals_close }, reader, flusher }
+        Self { writer: Writer { out }, reader, flusher }
     }
 
     /// Returns once everything queued was sent and the close frame behind it, if all [`Writer`]s are dropped by then.
@@ -139,10 +143,6 @@ impl Writer {
     /// An empty message on a channel: what upstream's servers send first on each output.
     pub(crate) async fn announce(&self, channel: u8) -> Result<(), Error> {
         self.send(Bytes::copy_from_slice(&[channel])).await
-    }
-
-    pub(crate) async fn close_channel(&self, channel: u8) -> Result<(), Error> {
-        if self.signals_close { self.send(Bytes::copy_from_slice(&[CLOSE_CHANNEL, channel])).await } else { Ok(()) }
     }
 
     async fn send(&self, bytes: Bytes) -> Result<(), Error> {

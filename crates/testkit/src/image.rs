@@ -16,10 +16,7 @@ pub fn write(archive: &Path, reference: &str, programs: &[&str]) -> io::Result<(
     let mut layer = tar::Builder::new(Vec::new());
     let mut have = BTreeSet::new();
     for directory in ["bin", "etc", "tmp", "root", "dev", "proc", "sys", "var", "var/www"] {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_size(0);
-        header.set_mode(if directory == "tmp" { 0o1777 } else { 0o755 });
+        let mut header = header(tar::EntryType::Directory, if directory == "tmp" { 0o1777 } else { 0o755 });
         layer.append_data(&mut header, format!("{directory}/"), io::empty())?;
     }
     let files: [(&str, &str); 3] = [
@@ -35,10 +32,7 @@ pub fn write(archive: &Path, reference: &str, programs: &[&str]) -> io::Result<(
     let applets = Command::new(&busybox).arg("--list").output()?;
     for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|applet| *applet != "busybox") {
         if !programs.contains(&applet) {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            header.set_mode(0o777);
+            let mut header = header(tar::EntryType::Symlink, 0o777);
             layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
         }
     }
@@ -70,10 +64,21 @@ pub fn write(archive: &Path, reference: &str, programs: &[&str]) -> io::Result<(
 }
 
 fn append<W: io::Write>(archive: &mut tar::Builder<W>, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
+    let mut header = header(tar::EntryType::Regular, mode);
     header.set_size(bytes.len() as u64);
-    header.set_mode(mode);
     archive.append_data(&mut header, path, bytes)
+}
+
+/// A header of an empty entry that root owns.
+fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 fn hex(bytes: &[u8]) -> String {
