@@ -26,7 +26,8 @@ pub(super) fn message(table: &Table, index: usize, bytes: &[u8], depth: usize) -
                 }
             }
             Card::One => {
-                if let Some(value) = one(table, field, wire, depth)?.filter(|value| field.keep_zero || !is_zero(value))
+                if let Some(value) =
+                    one(table, field, wire, depth)?.filter(|value| field.keep_zero || !is_zero(field.kind, value))
                 {
                     merge(&mut members, field, value);
                 }
@@ -84,7 +85,10 @@ fn repeated(
 }
 
 /// What Go's encoding says of a plain field that has no value.
-fn is_zero(value: &Value) -> bool {
+fn is_zero(kind: Kind, value: &Value) -> bool {
+    if !matches!(kind, Kind::String | Kind::Bytes | Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Double) {
+        return false;
+    }
     match value {
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
