@@ -1,9 +1,12 @@
 //! API types by the short names of their groups.
 
 pub(crate) use k8s_openapi::{
-    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as core, discovery::v1 as discovery},
+    api::{
+        apps::v1 as apps, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
+        discovery::v1 as discovery, policy::v1 as policy, rbac::v1 as rbac,
+    },
     apimachinery::pkg::{
-        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time},
+        apis::meta::v1::{Condition, LabelSelector, ObjectMeta, OwnerReference, Time},
         util::intstr::IntOrString,
     },
 };

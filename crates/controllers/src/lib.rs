@@ -23,21 +23,28 @@ mod services;
 mod table;
 mod write;
 
+mod clusterroleaggregation;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
 mod garbage;
 mod job;
 mod namespace;
+mod nodeipam;
+mod nodelifecycle;
+mod podgc;
 mod replicas;
 mod replicaset;
 mod replication;
 mod rootca;
 mod serviceaccount;
 mod statefulset;
+mod tainteviction;
+mod ttl;
 mod ttlafterfinished;
 
 pub use context::{Clock, Config, Context, SigningCa};

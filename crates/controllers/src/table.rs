@@ -3,9 +3,11 @@
 use tokio::task::JoinHandle;
 
 use crate::{
+    clusterroleaggregation,
     context::{Context, Scope},
-    cronjob, daemonset, deployment, endpoints, endpointslice, endpointslicemirroring, garbage, job, namespace,
-    replicaset, replication, rootca, serviceaccount, statefulset, ttlafterfinished,
+    cronjob, daemonset, deployment, disruption, endpoints, endpointslice, endpointslicemirroring, garbage, job,
+    namespace, nodeipam, nodelifecycle, podgc, replicaset, replication, rootca, serviceaccount, statefulset,
+    tainteviction, ttl, ttlafterfinished,
 };
 
 /// One controller.
@@ -50,6 +52,13 @@ pub const CONTROLLERS: &[Descriptor] = controllers![
     "endpoints", "endpoint-controller", "endpoint-controller", true, ["services" "pods" "endpoints"], endpoints::start;
     "endpointslice", "endpointslice-controller", "endpoint-slice-controller", true, ["services" "pods" "nodes" "endpointslices"], endpointslice::start;
     "endpointslicemirroring", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, ["endpoints" "services" "endpointslices"], endpointslicemirroring::start;
+    "node-lifecycle", "node-controller", "node-controller", true, ["nodes" "leases" "pods"], nodelifecycle::start;
+    "taint-eviction", "node-controller", "taint-eviction-controller", true, ["nodes" "pods"], tainteviction::start;
+    "node-ipam", "node-controller", "cidrAllocator", true, ["nodes"], nodeipam::start;
+    "pod-garbage-collector", "pod-garbage-collector", "pod-garbage-collector", true, ["pods" "nodes"], podgc::start;
+    "ttl", "ttl-controller", "ttl-controller", true, ["nodes"], ttl::start;
+    "clusterrole-aggregation", "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", true, ["clusterroles"], clusterroleaggregation::start;
+    "disruption", "disruption-controller", "controllermanager", true, ["poddisruptionbudgets" "pods" "deployments" "replicasets" "statefulsets" "replicationcontrollers"], disruption::start;
     "serviceaccount", "service-account-controller", "service-account-controller", true, ["namespaces" "serviceaccounts"], serviceaccount::start;
     "root-ca-certificate-publisher", "root-ca-cert-publisher", "root-ca-cert-publisher", true, ["namespaces" "configmaps"], rootca::start;
     "namespace", "namespace-controller", "namespace-controller", true, ["namespaces" "pods"], namespace::start;
