@@ -103,7 +103,11 @@ impl Cgroups {
 
     /// The files that list the processes of `cgroup`.
     pub(crate) fn procs(&self, cgroup: &str) -> Vec<PathBuf> {
-        self.dir("pids", cgroup).or_else(|| self.dir("memory", cgroup)).map(|dir| dir.join("cgroup.procs")).into_iter().collect()
+        self.dir("pids", cgroup)
+            .or_else(|| self.dir("memory", cgroup))
+            .map(|dir| dir.join("cgroup.procs"))
+            .into_iter()
+            .collect()
     }
 
     /// The file with the line `oom_kill N`.
@@ -269,7 +273,10 @@ mod tests {
             fs::write(leaf.join(file), text).unwrap();
         }
         let usage = cgroups.usage("/kubepods/pod1/c1");
-        assert_eq!((usage.cpu_ns, usage.memory, usage.working_set, usage.rss), (1_500_000, 1_000_000, 700_000, 600_000));
+        assert_eq!(
+            (usage.cpu_ns, usage.memory, usage.working_set, usage.rss),
+            (1_500_000, 1_000_000, 700_000, 600_000)
+        );
         assert_eq!((usage.page_faults, usage.major_page_faults, usage.pids), (5, 1, 3));
         assert_eq!(cgroups.pids("/kubepods/pod1/c1"), [41, 42]);
     }

@@ -108,7 +108,8 @@ impl Container {
     /// Reads a container back, with the state that its shim wrote last.
     pub(crate) fn load(runtime: &Config, dir: &Path) -> Result<Container, String> {
         let read = |name: &str| fs::read(dir.join(name)).map_err(|error| format!("{name}: {error}"));
-        let config = cri::ContainerConfig::decode(read("config.pb")?.as_slice()).map_err(|error| format!("config.pb: {error}"))?;
+        let config = cri::ContainerConfig::decode(read("config.pb")?.as_slice())
+            .map_err(|error| format!("config.pb: {error}"))?;
         let record = serde_json::from_slice(&read("record.json")?).map_err(|error| format!("record.json: {error}"))?;
         let container = Container::new(runtime, config, record);
         if let Ok(json) = read("status.json")

@@ -20,6 +20,7 @@
 mod import;
 mod layer;
 pub(crate) mod manifest;
+mod preload;
 mod pull;
 pub(crate) mod view;
 
@@ -180,7 +181,9 @@ impl Images {
                     image.config = Arc::new(config);
                     images.insert(image.id.clone(), Arc::new(image));
                 }
-                Err(error) => tracing::warn!(image = image.id, error = %crate::chain(&error), "dropping a broken image"),
+                Err(error) => {
+                    tracing::warn!(image = image.id, error = %crate::chain(&error), "dropping a broken image")
+                }
             }
         }
         Ok(images)

@@ -6,20 +6,20 @@ pub mod cri {
     tonic::include_proto!("runtime.v1");
 }
 
+mod cgroup;
 mod config;
+mod container;
 mod disk;
 mod id;
-mod cgroup;
-mod container;
 pub mod images;
 mod runtime;
 mod sandbox;
 mod seccomp;
 mod server;
+pub mod shim;
 mod shims;
 mod spec;
 mod streams;
-pub mod shim;
 
 pub use config::{Config, Network, NetworkRequest, PortMapping, Registries};
 pub use runtime::{Error, Runtime};

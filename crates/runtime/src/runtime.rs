@@ -187,15 +187,14 @@ impl Runtime {
         let Some(dir) = self.inner.config.preload.clone() else { return };
         let runtime = self.clone();
         let done = tokio::task::spawn_blocking(move || {
-            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                match runtime.inner.images.import(&path) {
-                    Ok(images) => {
-                        for image in images {
-                            tracing::info!(path = %path.display(), id = image.id, tags = ?image.tags, "preloaded image");
-                        }
+            for (path, imported) in runtime.inner.images.preload(&dir) {
+                match imported {
+                    Ok(image) => {
+                        tracing::info!(path = %path.display(), id = image.id, tags = ?image.tags, "preloaded image");
                     }
-                    Err(error) => tracing::warn!(path = %path.display(), error = %crate::chain(&error), "cannot preload"),
+                    Err(error) => {
+                        tracing::warn!(path = %path.display(), error = %crate::chain(&error), "cannot preload")
+                    }
                 }
             }
         });

@@ -108,18 +108,29 @@ impl Sandbox {
         fs::create_dir_all(&self.dir)?;
         fs::write(self.dir.join("config.pb"), self.config.encode_to_vec())?;
         fs::write(self.dir.join("hostname"), format!("{}\n", self.hostname()))?;
-        fs::copy("/etc/hosts", self.dir.join("hosts")).or_else(|_| fs::write(self.dir.join("hosts"), "127.0.0.1 localhost\n").map(|()| 0))?;
+        fs::copy("/etc/hosts", self.dir.join("hosts"))
+            .or_else(|_| fs::write(self.dir.join("hosts"), "127.0.0.1 localhost\n").map(|()| 0))?;
         self.write_resolv_conf()?;
         if !self.has_host_ipc() {
             fs::create_dir_all(&self.shm)?;
-            mount(Some("shm"), &self.shm, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, Some(SHM_DEFAULT))?;
+            mount(
+                Some("shm"),
+                &self.shm,
+                Some("tmpfs"),
+                MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+                Some(SHM_DEFAULT),
+            )?;
         }
         Ok(())
     }
 
     fn write_resolv_conf(&self) -> io::Result<()> {
         let path = self.dir.join("resolv.conf");
-        let Some(dns) = self.config.dns_config.as_ref().filter(|dns| !dns.servers.is_empty() || !dns.searches.is_empty() || !dns.options.is_empty())
+        let Some(dns) = self
+            .config
+            .dns_config
+            .as_ref()
+            .filter(|dns| !dns.servers.is_empty() || !dns.searches.is_empty() || !dns.options.is_empty())
         else {
             return fs::copy("/etc/resolv.conf", &path).map(drop).or_else(|_| fs::write(&path, ""));
         };

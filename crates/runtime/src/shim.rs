@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
         while let Some(connection) = fds.pop() {
             // SAFETY: this process has one thread.
             match unsafe { fork() } {
-                Ok(ForkResult::Child) => become_shim(connection),
+                Ok(ForkResult::Child) => return become_shim(connection),
                 Ok(ForkResult::Parent { .. }) => {}
                 Err(error) => {
                     let reply = protocol::Reply::error(format!("cannot fork a shim: {error}"));
@@ -57,15 +57,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn become_shim(connection: OwnedFd) -> ! {
-    let code = match namespaces::prepare(&connection) {
+fn become_shim(connection: OwnedFd) -> ExitCode {
+    match namespaces::prepare(&connection) {
         Ok((sandbox, reaper)) => serve::run(sandbox, reaper, connection),
         Err(error) => {
             let _ = protocol::send_all(&connection, &protocol::Reply::error(error), &[]);
-            1
+            ExitCode::FAILURE
         }
-    };
-    std::process::exit(code)
+    }
 }
 
 /// Nanoseconds since 1970.

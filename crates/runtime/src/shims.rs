@@ -1,6 +1,7 @@
 //! The server's side of its shims: the zygote that forks them, and calls to one of them.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ impl Zygote {
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .current_dir("/")
+            // Ctrl-C in the server's terminal is for the server.
+            .process_group(0)
             .spawn()
             .map_err(failed)?;
         Ok((child, near))
@@ -126,7 +129,11 @@ impl Shim {
     }
 
     /// A request with more than one reply: the first one, its descriptor, and the rest to come.
-    pub(crate) async fn open_call(&self, request: &Request, fds: &[RawFd]) -> Result<(Reply, Option<OwnedFd>, Call), Error> {
+    pub(crate) async fn open_call(
+        &self,
+        request: &Request,
+        fds: &[RawFd],
+    ) -> Result<(Reply, Option<OwnedFd>, Call), Error> {
         let mut call = self.open(request, fds).await?;
         let (reply, fd) = call.reply().await?;
         Ok((reply, fd, call))

@@ -122,8 +122,9 @@ fn devices(inputs: &Inputs<'_>) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let (mut devices, mut rules) = (Vec::new(), vec![json!({"allow": false, "access": "rwm"})]);
     for device in &inputs.config.devices {
         let mut nodes = Vec::new();
-        mounts::device_nodes(&device.host_path, &device.container_path, &mut nodes)
-            .map_err(|source| Error::HostPath { path: device.host_path.clone(), at: device.container_path.clone(), source })?;
+        mounts::device_nodes(&device.host_path, &device.container_path, &mut nodes).map_err(|source| {
+            Error::HostPath { path: device.host_path.clone(), at: device.container_path.clone(), source }
+        })?;
         for node in nodes {
             rules.push(json!({
                 "allow": true, "type": node["type"], "major": node["major"], "minor": node["minor"],

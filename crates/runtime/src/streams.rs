@@ -88,7 +88,9 @@ pub(crate) async fn serve(runtime: Runtime, listener: UnixListener, cancel: Canc
                 let response = answer(runtime.clone(), request, cancel.clone());
                 async move { Ok::<_, Infallible>(response) }
             });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             if let Some(Err(error)) = cancel.run_until_cancelled(connection).await {
                 tracing::debug!(%error, "a streaming connection broke");
             }
@@ -433,7 +435,8 @@ impl Runtime {
 }
 
 fn connect_loopback(port: u16) -> std::io::Result<std::net::TcpStream> {
-    std::net::TcpStream::connect(("127.0.0.1", port)).or_else(|first| std::net::TcpStream::connect(("::1", port)).map_err(|_| first))
+    std::net::TcpStream::connect(("127.0.0.1", port))
+        .or_else(|first| std::net::TcpStream::connect(("::1", port)).map_err(|_| first))
 }
 
 #[cfg(test)]

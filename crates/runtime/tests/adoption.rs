@@ -21,8 +21,10 @@ fn containers_do_not_notice_a_killed_server() {
         lab.import_busybox().await;
         let config = lab.sandbox_config("adopt");
         let sandbox = lab.run_sandbox(&config).await;
-        let lasting = lab.run(&sandbox, lab.shell("lasting", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done")).await;
-        let ending = lab.run(&sandbox, lab.shell("ending", "while [ ! -e /dev/shm/end ]; do sleep 0.02; done; exit 5")).await;
+        let lasting =
+            lab.run(&sandbox, lab.shell("lasting", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done")).await;
+        let ending =
+            lab.run(&sandbox, lab.shell("ending", "while [ ! -e /dev/shm/end ]; do sleep 0.02; done; exit 5")).await;
         let waiting = lab.create(&sandbox, lab.shell("waiting", "exit 6")).await.unwrap();
         let before = lab.status(&lasting).await;
         lab.exec_sync(&lasting, "touch /dev/shm/end", 5).await.unwrap();
@@ -38,8 +40,11 @@ fn containers_do_not_notice_a_killed_server() {
 
         let after = lab.status(&lasting).await;
         assert_eq!((after.state, after.started_at), (before.state, before.started_at));
-        let numbers: Vec<usize> =
-            lab.output("adopt", "lasting").iter().filter_map(|line| line.split(' ').next_back()?.parse().ok()).collect();
+        let numbers: Vec<usize> = lab
+            .output("adopt", "lasting")
+            .iter()
+            .filter_map(|line| line.split(' ').next_back()?.parse().ok())
+            .collect();
         assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>(), "no line is missing");
         assert_eq!(lab.exited(&ending).await.exit_code, 5);
         lab.start(&waiting).await.unwrap();
@@ -65,7 +70,8 @@ fn half_made_things_are_removed_and_a_dead_shim_is_noticed() {
             std::fs::create_dir(lab.dir.join("root/containers/abandoned")).unwrap();
         })
         .await;
-        let list = lab.runtime.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await.unwrap().into_inner().items;
+        let list =
+            lab.runtime.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await.unwrap().into_inner().items;
         assert_eq!(list.iter().map(|item| &item.id).collect::<Vec<_>>(), [&sandbox]);
         let left = support::leftovers(&lab.dir, &lab.cgroup);
         assert!(!left.iter().any(|path| path.contains(&other) || path.contains("abandoned")), "{left:?}");
@@ -79,7 +85,8 @@ fn half_made_things_are_removed_and_a_dead_shim_is_noticed() {
         assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"));
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox.clone(), verbose: false };
         eventually("the sandbox is not ready", async || {
-            let state = lab.runtime.pod_sandbox_status(request.clone()).await.unwrap().into_inner().status.unwrap().state;
+            let state =
+                lab.runtime.pod_sandbox_status(request.clone()).await.unwrap().into_inner().status.unwrap().state;
             if state == cri::PodSandboxState::SandboxNotready as i32 { Ok(()) } else { Err(format!("{state}")) }
         })
         .await;

@@ -27,7 +27,8 @@ impl Registry {
         }
         let path = root.join("config.yml");
         std::fs::write(&path, config).unwrap();
-        let child = Command::new("docker-registry").arg("serve").arg(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child =
+            Command::new("docker-registry").arg("serve").arg(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let registry = Registry(child.expect("Debian's docker-registry is installed"));
         eventually("the registry listens", async || {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(|error| error.to_string())
@@ -52,7 +53,8 @@ fn push(lab: &Lab, to: &str, login: bool) {
     if login {
         skopeo.args(["--dest-creds", "me:secret"]);
     }
-    let status = skopeo.arg(format!("docker-archive:{}", archive.display())).arg(format!("docker://{to}")).status().unwrap();
+    let status =
+        skopeo.arg(format!("docker-archive:{}", archive.display())).arg(format!("docker://{to}")).status().unwrap();
     assert!(status.success(), "skopeo copy to {to}");
 }
 
@@ -111,7 +113,12 @@ fn logs_in_with_the_credentials_of_the_call() {
         let _registry = Registry::start(&lab.dir, 5000, true).await;
         push(&lab, "127.0.0.1:5000/private:v1", true);
         let auth = |username: &str, password: &str, auth: &str| {
-            Some(cri::AuthConfig { username: username.into(), password: password.into(), auth: auth.into(), ..Default::default() })
+            Some(cri::AuthConfig {
+                username: username.into(),
+                password: password.into(),
+                auth: auth.into(),
+                ..Default::default()
+            })
         };
         let name = "127.0.0.1:5000/private:v1";
         for (auth, works) in [
@@ -129,7 +136,8 @@ fn logs_in_with_the_credentials_of_the_call() {
 
 #[test]
 fn a_mirror_is_asked_first() {
-    let mirrors = [("docker.io".to_owned(), vec!["http://127.0.0.1:5998".to_owned(), "http://127.0.0.1:5000".to_owned()])];
+    let mirrors =
+        [("docker.io".to_owned(), vec!["http://127.0.0.1:5998".to_owned(), "http://127.0.0.1:5000".to_owned()])];
     let registries = Registries { mirrors: mirrors.into(), ..Registries::default() };
     lab(Options { registries, ..Options::default() }, |mut lab| async move {
         let _registry = Registry::start(&lab.dir, 5000, false).await;

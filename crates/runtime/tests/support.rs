@@ -138,7 +138,8 @@ where
         kill_server(pid.trim().parse().unwrap());
     }
     let swept = tokio.block_on(async {
-        let runtime = Runtime::open(config(&dir, &cgroup, Registries::default())).await.map_err(|error| error.to_string())?;
+        let runtime =
+            Runtime::open(config(&dir, &cgroup, Registries::default())).await.map_err(|error| error.to_string())?;
         runtime.remove_all().await.map_err(|error| error.to_string())
     });
     drop(tokio);
@@ -164,7 +165,8 @@ pub(crate) fn leftovers(dir: &Path, cgroup: &str) -> Vec<String> {
     }
     for path in cgroup_dirs(cgroup) {
         // The pods' own cgroups are the kubelet's; the containers' in them are not.
-        let children = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let children =
+            |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
         let inside = children(path).filter(|pod| pod.is_dir()).flat_map(children);
         left.extend(inside.filter(|path| path.is_dir()).map(|path| path.display().to_string()));
     }
@@ -174,7 +176,10 @@ pub(crate) fn leftovers(dir: &Path, cgroup: &str) -> Vec<String> {
 fn cgroup_dirs(cgroup: &str) -> Vec<PathBuf> {
     let controllers = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let below = controllers.map(|entry| entry.path().join(cgroup.trim_start_matches('/')));
-    below.chain([Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'))]).filter(|path| path.is_dir()).collect()
+    below
+        .chain([Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'))])
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
 fn remove_cgroups(cgroup: &str) {
@@ -239,8 +244,15 @@ impl Lab {
             }),
             hostname: name.to_owned(),
             log_directory: self.dir.join("logs").join(name).display().to_string(),
-            dns_config: Some(cri::DnsConfig { servers: vec!["10.0.0.10".into()], searches: vec!["local".into()], options: vec![] }),
-            linux: Some(cri::LinuxPodSandboxConfig { cgroup_parent: format!("{}/{name}", self.cgroup), ..Default::default() }),
+            dns_config: Some(cri::DnsConfig {
+                servers: vec!["10.0.0.10".into()],
+                searches: vec!["local".into()],
+                options: vec![],
+            }),
+            linux: Some(cri::LinuxPodSandboxConfig {
+                cgroup_parent: format!("{}/{name}", self.cgroup),
+                ..Default::default()
+            }),
             ..Default::default()
         }
     }
@@ -261,8 +273,16 @@ impl Lab {
         }
     }
 
-    pub(crate) async fn create(&mut self, sandbox: &str, config: cri::ContainerConfig) -> Result<String, tonic::Status> {
-        let request = cri::CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: None };
+    pub(crate) async fn create(
+        &mut self,
+        sandbox: &str,
+        config: cri::ContainerConfig,
+    ) -> Result<String, tonic::Status> {
+        let request = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: None,
+        };
         Ok(self.runtime.create_container(request).await?.into_inner().container_id)
     }
 
@@ -289,13 +309,18 @@ impl Lab {
         eventually("the container has exited", async || {
             let request = cri::ContainerStatusRequest { container_id: id.clone(), verbose: false };
             let status = client.container_status(request).await.unwrap().into_inner().status.unwrap();
-            if status.state == cri::ContainerState::ContainerExited as i32 { Ok(status) } else { Err(format!("{status:?}")) }
+            if status.state == cri::ContainerState::ContainerExited as i32 {
+                Ok(status)
+            } else {
+                Err(format!("{status:?}"))
+            }
         })
         .await
     }
 
     pub(crate) fn log(&self, sandbox: &str, container: &str) -> String {
-        std::fs::read_to_string(self.dir.join("logs").join(sandbox).join(format!("{container}.log"))).unwrap_or_default()
+        std::fs::read_to_string(self.dir.join("logs").join(sandbox).join(format!("{container}.log")))
+            .unwrap_or_default()
     }
 
     /// The log's content without times.
@@ -306,15 +331,26 @@ impl Lab {
     /// Runs `script` in a fresh container to its end: exit code and what it printed.
     pub(crate) async fn try_script(&mut self, sandbox: &str, config: cri::ContainerConfig) -> (i32, String) {
         let name = config.metadata.clone().unwrap().name;
-        let status = self.runtime.pod_sandbox_status(cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: false });
+        let status = self
+            .runtime
+            .pod_sandbox_status(cri::PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: false });
         let pod = status.await.unwrap().into_inner().status.unwrap().metadata.unwrap().name;
         let id = self.run(sandbox, config).await;
         let status = self.exited(&id).await;
-        let lines: Vec<String> = self.output(&pod, &name).into_iter().map(|line| line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned()).collect();
+        let lines: Vec<String> = self
+            .output(&pod, &name)
+            .into_iter()
+            .map(|line| line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned())
+            .collect();
         (status.exit_code, lines.join("\n"))
     }
 
-    pub(crate) async fn exec_sync(&mut self, container: &str, script: &str, timeout: i64) -> Result<cri::ExecSyncResponse, tonic::Status> {
+    pub(crate) async fn exec_sync(
+        &mut self,
+        container: &str,
+        script: &str,
+        timeout: i64,
+    ) -> Result<cri::ExecSyncResponse, tonic::Status> {
         let cmd = vec!["sh".into(), "-c".into(), script.into()];
         let request = cri::ExecSyncRequest { container_id: container.to_owned(), cmd, timeout };
         Ok(self.runtime.exec_sync(request).await?.into_inner())

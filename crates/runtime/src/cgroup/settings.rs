@@ -73,7 +73,13 @@ fn version_2(resources: &LinuxContainerResources) -> Vec<Setting> {
         settings.push(set("memory", "memory.max", max(limit)));
         let swap = resources.memory_swap_limit_in_bytes;
         // CRI counts memory and swap together, the kernel swap alone.
-        let swap = if swap == 0 { 0 } else if swap < 0 { -1 } else { (swap - limit).max(0) };
+        let swap = if swap == 0 {
+            0
+        } else if swap < 0 {
+            -1
+        } else {
+            (swap - limit).max(0)
+        };
         settings.push(try_set("memory", "memory.swap.max", max(swap)));
         settings.push(try_set("memory", "memory.oom.group", 1));
     }
@@ -123,11 +129,13 @@ mod tests {
         };
         assert_eq!(
             files(false),
-            ["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=-1", "memory.limit_in_bytes=100", "memory.memsw.limit_in_bytes=150"]
+            [
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=-1",
+                "memory.limit_in_bytes=100",
+                "memory.memsw.limit_in_bytes=150"
+            ]
         );
-        assert_eq!(
-            files(true),
-            ["cpu.max=max 100000", "memory.max=100", "memory.swap.max=50", "memory.oom.group=1"]
-        );
+        assert_eq!(files(true), ["cpu.max=max 100000", "memory.max=100", "memory.swap.max=50", "memory.oom.group=1"]);
     }
 }

@@ -130,9 +130,10 @@ impl Images {
             .into_iter()
             .flatten()
             .map(|endpoint| {
-                let plain_http = endpoint.starts_with("http://");
-                let name = endpoint.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
-                Host { name: name.to_owned(), plain_http: plain_http || self.is_insecure(name), is_registry: false }
+                let (scheme, name) = endpoint.split_once("://").unwrap_or(("", endpoint));
+                let name = name.trim_end_matches('/');
+                let plain_http = scheme == "http" || (scheme.is_empty() && self.is_insecure(name));
+                Host { name: name.to_owned(), plain_http, is_registry: false }
             })
             .collect();
         let name = if registry == "docker.io" { "index.docker.io" } else { registry };
@@ -208,7 +209,9 @@ impl Pull<'_> {
         // An image and another one with the same layer wait for each other.
         let locks: Vec<_> = chain.iter().map(|name| self.images.lock(name)).collect();
         let mut layers = Vec::new();
-        for (((layer, name), diff_id), lock) in manifest.layers.iter().zip(&chain).zip(&config.rootfs.diff_ids).zip(&locks) {
+        for (((layer, name), diff_id), lock) in
+            manifest.layers.iter().zip(&chain).zip(&config.rootfs.diff_ids).zip(&locks)
+        {
             layers.push(self.layer(layer, name, diff_id, lock));
         }
         futures::stream::iter(layers).buffer_unordered(LAYERS_AT_ONCE).try_collect::<Vec<()>>().await?;

@@ -35,7 +35,8 @@ impl Runtime {
             let (sandbox_config, record) = Sandbox::load(&dir).unwrap_or_default();
             let was_made = record.is_some();
             let record = record.unwrap_or_else(|| Record { id: id.clone(), ..Record::default() });
-            let sandbox = Sandbox::new(config, sandbox_config, record).map_err(Error::io("cannot reach the run directory"))?;
+            let sandbox =
+                Sandbox::new(config, sandbox_config, record).map_err(Error::io("cannot reach the run directory"))?;
             let sandbox = Arc::new(sandbox);
             known.push(id);
             if was_made {

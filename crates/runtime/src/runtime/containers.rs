@@ -9,18 +9,25 @@ use nix::sys::signal::Signal;
 use super::{Error, KILL_PATIENCE, Runtime, now};
 use crate::container::{Container, FILTER, Record, State};
 use crate::cri::{self, ContainerEventType, NamespaceMode};
+use crate::images::Image;
 use crate::images::view::View;
 use crate::sandbox::Sandbox;
 use crate::shim::protocol::{Request, Seccomp};
 use crate::spec::{self, Inputs, Paths};
 
 impl Runtime {
-    pub(crate) async fn create_container(&self, sandbox_id: &str, config: cri::ContainerConfig) -> Result<String, Error> {
+    pub(crate) async fn create_container(
+        &self,
+        sandbox_id: &str,
+        config: cri::ContainerConfig,
+    ) -> Result<String, Error> {
         let sandbox = self.sandbox(sandbox_id)?;
         if !sandbox.is_ready() {
             return Err(Error::State(format!("sandbox {} is not ready", sandbox.id)));
         }
-        let metadata = config.metadata.clone().ok_or_else(|| Error::Invalid("the container has no metadata".to_owned()))?;
+        let metadata =
+            config.metadata.clone().ok_or_else(|| Error::Invalid("the container has no metadata".to_owned()))?;
+        check_supported(&config)?;
         let wanted = config.image.clone().unwrap_or_default().image;
         let image = self.inner.images.find(&wanted).ok_or(Error::NotFound { what: "image", id: wanted })?;
         let taken = self.containers_of(&sandbox.id).into_iter().find(|other| other.metadata() == metadata);
@@ -29,13 +36,32 @@ impl Runtime {
             return Err(Error::Exists(format!("{text} is taken by container {}", other.id)));
         }
 
+        let record = self.record(&sandbox, &image, &config);
+        let dir = self.inner.config.root.join("containers").join(&record.id);
+        let container = match self.assemble(&sandbox, &image, config, record) {
+            Ok(container) => Arc::new(container),
+            Err(error) => {
+                unmount_all(&dir);
+                let _ = std::fs::remove_dir_all(&dir);
+                return Err(error);
+            }
+        };
+        self.inner.containers.write().insert(container.id.clone(), Arc::clone(&container));
+        self.emit(&container.id, &sandbox.id, ContainerEventType::ContainerCreatedEvent);
+        Ok(container.id.clone())
+    }
+
+    /// A new container's identity and what it takes from its image and pod.
+    fn record(&self, sandbox: &Sandbox, image: &Image, config: &cri::ContainerConfig) -> Record {
         let id = crate::id::random();
         let parent = sandbox.config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
         let parent = if parent.is_empty() { self.default_cgroup(&sandbox.id) } else { parent };
-        let log_path = (!config.log_path.is_empty()).then(|| Path::new(&sandbox.config.log_directory).join(&config.log_path));
-        let stop_signal = cri::Signal::try_from(config.stop_signal).ok().filter(|signal| *signal != cri::Signal::RuntimeDefault);
+        let log_path =
+            (!config.log_path.is_empty()).then(|| Path::new(&sandbox.config.log_directory).join(&config.log_path));
+        let stop_signal =
+            cri::Signal::try_from(config.stop_signal).ok().filter(|signal| *signal != cri::Signal::RuntimeDefault);
         let stop_signal = stop_signal.map_or(image.config.config.stop_signal.as_str(), |signal| signal.as_str_name());
-        let mut record = Record {
+        Record {
             image_id: image.id.clone(),
             image_ref: image.digests.first().unwrap_or(&image.id).clone(),
             layers: image.layers.clone(),
@@ -47,7 +73,17 @@ impl Runtime {
             user: serde_json::Value::Null,
             seccomp: None,
             id,
-        };
+        }
+    }
+
+    /// The container's directory with its specification. What is left after an error is the caller's to remove.
+    fn assemble(
+        &self,
+        sandbox: &Sandbox,
+        image: &Image,
+        config: cri::ContainerConfig,
+        mut record: Record,
+    ) -> Result<Container, Error> {
         let dir = self.inner.config.root.join("containers").join(&record.id);
         let layers = self.inner.images.layers();
         let view = View(record.layers.iter().rev().map(|layer| layers.join(layer)).collect());
@@ -69,7 +105,7 @@ impl Runtime {
             cgroup: &record.cgroup,
             cgroup_v2: self.inner.cgroups.is_v2(),
             hostname: &sandbox.hostname(),
-            pid_namespace: self.pid_namespace(&sandbox, &config)?,
+            pid_namespace: self.pid_namespace(sandbox, &config)?,
             seccomp,
             available: &available_capabilities(),
         };
@@ -77,17 +113,15 @@ impl Runtime {
         record.user = spec["process"]["user"].clone();
         record.seccomp = seccomp.then_some(borrowed);
         if let Some(parent) = record.log_path.as_deref().and_then(Path::parent) {
-            std::fs::create_dir_all(parent).map_err(Error::io(format!("cannot make the log directory {}", parent.display())))?;
+            std::fs::create_dir_all(parent)
+                .map_err(Error::io(format!("cannot make the log directory {}", parent.display())))?;
         }
-        let container = Arc::new(Container::new(&self.inner.config, config, record));
-        let filter = seccomp.then(|| crate::seccomp::encode(&spec::bounding(&spec, container.record.seccomp.as_deref())));
-        if let Err(error) = container.prepare(&spec, filter.as_deref()) {
-            self.remove_files(&container).await;
-            return Err(Error::io(format!("cannot prepare container {}", container.id))(error));
-        }
-        self.inner.containers.write().insert(container.id.clone(), Arc::clone(&container));
-        self.emit(&container.id, &sandbox.id, ContainerEventType::ContainerCreatedEvent);
-        Ok(container.id.clone())
+        let container = Container::new(&self.inner.config, config, record);
+        let filter =
+            seccomp.then(|| crate::seccomp::encode(&spec::bounding(&spec, container.record.seccomp.as_deref())));
+        let prepared = container.prepare(&spec, filter.as_deref());
+        prepared.map_err(Error::io(format!("cannot prepare container {}", container.id)))?;
+        Ok(container)
     }
 
     /// Where a PID namespace that is not the container's own comes from.
@@ -98,13 +132,16 @@ impl Runtime {
         match NamespaceMode::try_from(options.pid).unwrap_or(NamespaceMode::Container) {
             NamespaceMode::Pod => {
                 let reaper = sandbox.record.lock().reaper;
-                let reaper = reaper.ok_or_else(|| Error::State(format!("sandbox {} shares no PID namespace", sandbox.id)))?;
+                let reaper =
+                    reaper.ok_or_else(|| Error::State(format!("sandbox {} shares no PID namespace", sandbox.id)))?;
                 Ok(Some(format!("/proc/{reaper}/ns/pid")))
             }
             NamespaceMode::Target => {
                 let target = self.container(&options.target_id)?;
                 match *target.state.borrow() {
-                    State::Running { pid, .. } if target.record.sandbox == sandbox.id => Ok(Some(format!("/proc/{pid}/ns/pid"))),
+                    State::Running { pid, .. } if target.record.sandbox == sandbox.id => {
+                        Ok(Some(format!("/proc/{pid}/ns/pid")))
+                    }
                     _ => Err(Error::State(format!("target container {} is not running in this sandbox", target.id))),
                 }
             }
@@ -149,7 +186,10 @@ impl Runtime {
         let mut request = container.start_request(overlay, cgroups.procs(cgroup), cgroups.oom(cgroup));
         request.seccomp = self.seccomp(container);
         let reply = sandbox.shim.call(&Request::Start(request), &[]).await?;
-        self.observe(container, State::Running { pid: reply.pid.unwrap_or(0), started_at: reply.started_at.unwrap_or_else(now) });
+        self.observe(
+            container,
+            State::Running { pid: reply.pid.unwrap_or(0), started_at: reply.started_at.unwrap_or_else(now) },
+        );
         Ok(())
     }
 
@@ -199,7 +239,10 @@ impl Runtime {
         }
         match tokio::time::timeout(KILL_PATIENCE, state.wait_for(over)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::Timeout(format!("container {} is still there {KILL_PATIENCE:?} after SIGKILL", container.id))),
+            Err(_) => Err(Error::Timeout(format!(
+                "container {} is still there {KILL_PATIENCE:?} after SIGKILL",
+                container.id
+            ))),
         }
     }
 
@@ -221,23 +264,21 @@ impl Runtime {
 
     /// Mounts, cgroup and directory of a container that does not run.
     pub(super) async fn remove_files(&self, container: &Arc<Container>) {
-        let (runtime, container) = (self.clone(), Arc::clone(container));
-        let removed = tokio::task::spawn_blocking(move || {
-            unmount_all(&container.dir);
-            // Killed processes leave their cgroup a moment later.
-            let mut tries = 0;
-            while !runtime.inner.cgroups.remove(&container.record.cgroup) && tries < 100 {
-                tries += 1;
-                std::thread::sleep(Duration::from_millis(2 * tries));
-            }
-            let gone = std::fs::remove_dir_all(&container.dir);
-            if let Err(error) = gone
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(container = container.id, %error, "cannot remove the container's directory");
-            }
-        });
-        let _ = removed.await;
+        let dir = container.dir.clone();
+        let _ = tokio::task::spawn_blocking(move || unmount_all(&dir)).await;
+        // Killed processes leave their cgroup a moment later, and with version 1 nobody tells when.
+        let mut pause = Duration::from_millis(1);
+        while !self.inner.cgroups.remove(&container.record.cgroup) && pause < KILL_PATIENCE / 2 {
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        let dir = container.dir.clone();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
+        if let Ok(Err(error)) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(container = container.id, %error, "cannot remove the container's directory");
+        }
     }
 
     pub(crate) fn update_resources(&self, id: &str, resources: cri::LinuxContainerResources) -> Result<(), Error> {
@@ -270,6 +311,24 @@ fn available_capabilities() -> std::collections::BTreeSet<String> {
     held.into_iter().map(|capability| capability.to_string()).collect()
 }
 
+/// Refuses what would otherwise be left out silently.
+fn check_supported(config: &cri::ContainerConfig) -> Result<(), Error> {
+    if let Some(device) = config.cdi_devices.first() {
+        return Err(Error::Unsupported(format!("CDI device {:?}: CDI is not supported by this runtime", device.name)));
+    }
+    let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let apparmor = security.and_then(|security| security.apparmor.as_ref());
+    let localhost = cri::security_profile::ProfileType::Localhost as i32;
+    match apparmor.filter(|profile| profile.profile_type == localhost) {
+        Some(profile) => {
+            let text =
+                format!("AppArmor profile {:?}: AppArmor is not supported by this runtime", profile.localhost_ref);
+            Err(Error::Unsupported(text))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Whether a container's system calls are to be filtered.
 fn wants_filter(config: &cri::ContainerConfig) -> Result<bool, Error> {
     use cri::security_profile::ProfileType;
@@ -280,7 +339,10 @@ fn wants_filter(config: &cri::ContainerConfig) -> Result<bool, Error> {
         Ok(ProfileType::RuntimeDefault) => Ok(true),
         Ok(ProfileType::Unconfined) => Ok(false),
         Ok(ProfileType::Localhost) | Err(_) => {
-            let text = format!("seccomp profile {:?}: only RuntimeDefault and Unconfined are supported", profile.localhost_ref);
+            let text = format!(
+                "seccomp profile {:?}: only RuntimeDefault and Unconfined are supported",
+                profile.localhost_ref
+            );
             Err(Error::Unsupported(text))
         }
     }

@@ -57,7 +57,8 @@ impl Runtime {
         let sandbox = self.sandbox(&container.record.sandbox)?;
         let json = std::fs::read(container.dir.join("config.json"))
             .map_err(Error::io(format!("cannot read the specification of container {}", container.id)))?;
-        let nonsense = |error: serde_json::Error| Error::Shim(format!("the specification of container {}: {error}", container.id));
+        let nonsense =
+            |error: serde_json::Error| Error::Shim(format!("the specification of container {}: {error}", container.id));
         let process = spec::exec(&serde_json::from_slice(&json).map_err(nonsense)?, command, tty)?;
         let wanted = if tty { [false; 3] } else { streams };
         let (mut ours, theirs) = pipes(wanted).map_err(|error| Error::io("cannot make pipes")(error.into()))?;
@@ -76,7 +77,12 @@ impl Runtime {
     }
 
     /// Runs to the end: exit code, stdout, stderr. Zero is no timeout.
-    pub(crate) async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> Result<(i32, Vec<u8>, Vec<u8>), Error> {
+    pub(crate) async fn exec_sync(
+        &self,
+        id: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<(i32, Vec<u8>, Vec<u8>), Error> {
         let (streams, mut running) = self.exec(id, command, false, [false, true, true]).await?;
         let (stdout, stderr) = (reader(streams.stdout)?, reader(streams.stderr)?);
         let mut output = std::pin::pin!(async { tokio::join!(collect(stdout), collect(stderr)) });
@@ -104,7 +110,11 @@ impl Runtime {
     }
 
     /// Connects to the streams of the container's own process.
-    pub(crate) async fn attach(&self, id: &str, streams: [bool; 3]) -> Result<(ExecStreams, tokio::sync::watch::Receiver<State>), Error> {
+    pub(crate) async fn attach(
+        &self,
+        id: &str,
+        streams: [bool; 3],
+    ) -> Result<(ExecStreams, tokio::sync::watch::Receiver<State>), Error> {
         let container = self.container(id)?;
         if !container.is_running() {
             return Err(Error::State(format!("container {} is not running", container.id)));

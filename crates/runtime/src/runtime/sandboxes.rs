@@ -16,11 +16,14 @@ impl Runtime {
         if !handler.is_empty() && handler != "runc" {
             return Err(Error::NotFound { what: "runtime handler", id: handler.to_owned() });
         }
-        let metadata = config.metadata.clone().ok_or_else(|| Error::Invalid("the sandbox has no metadata".to_owned()))?;
+        let metadata =
+            config.metadata.clone().ok_or_else(|| Error::Invalid("the sandbox has no metadata".to_owned()))?;
         let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
         let users = security.and_then(|security| security.namespace_options.as_ref()?.userns_options.as_ref());
         if users.is_some_and(|users| users.mode == cri::NamespaceMode::Pod as i32) {
-            return Err(Error::Unsupported("user namespaces are not supported by this runtime; set hostUsers: true".to_owned()));
+            return Err(Error::Unsupported(
+                "user namespaces are not supported by this runtime; set hostUsers: true".to_owned(),
+            ));
         }
         let record = Record {
             id: crate::id::random(),
@@ -28,7 +31,8 @@ impl Runtime {
             created_at: now(),
             ..Record::default()
         };
-        let sandbox = Sandbox::new(&self.inner.config, config, record).map_err(Error::io("cannot reach the run directory"))?;
+        let sandbox =
+            Sandbox::new(&self.inner.config, config, record).map_err(Error::io("cannot reach the run directory"))?;
         let sandbox = Arc::new(sandbox);
         // Held until all is done: whoever wants to stop or remove it waits.
         let _turn = sandbox.turn.lock().await;
@@ -38,7 +42,8 @@ impl Runtime {
                 (metadata.name.clone(), metadata.namespace.clone(), metadata.uid.clone(), metadata.attempt)
             };
             if let Some(other) = all.values().find(|other| name(&other.metadata()) == name(&metadata)) {
-                let text = format!("the name of attempt {} of pod {}/{}", metadata.attempt, metadata.namespace, metadata.name);
+                let text =
+                    format!("the name of attempt {} of pod {}/{}", metadata.attempt, metadata.namespace, metadata.name);
                 return Err(Error::Exists(format!("{text} is taken by sandbox {}", other.id)));
             }
             all.insert(sandbox.id.clone(), Arc::clone(&sandbox));
@@ -66,9 +71,8 @@ impl Runtime {
         }
         if let Some(netns) = &sandbox.netns {
             let request = sandbox.network_request();
-            let addresses = self.inner.config.network.setup(netns, &request).await.map_err(|source| Error::Network {
-                what: format!("failed to set up the network of sandbox {}", sandbox.id),
-                source,
+            let addresses = self.inner.config.network.setup(netns, &request).await.map_err(|source| {
+                Error::Network { what: format!("failed to set up the network of sandbox {}", sandbox.id), source }
             })?;
             sandbox.record.lock().ips = addresses;
         }

@@ -10,11 +10,16 @@ use crate::cri;
 
 impl Runtime {
     /// Mounts the images that `config` names below the container's directory; returns where, by container path.
-    pub(super) fn mount_images(&self, config: &cri::ContainerConfig, dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    pub(super) fn mount_images(
+        &self,
+        config: &cri::ContainerConfig,
+        dir: &Path,
+    ) -> Result<Vec<(String, PathBuf)>, Error> {
         let mut mounted = Vec::new();
         for (index, volume) in config.mounts.iter().enumerate() {
             let Some(wanted) = volume.image.as_ref().map(|image| &image.image) else { continue };
-            let image = self.inner.images.find(wanted).ok_or_else(|| Error::NotFound { what: "image", id: wanted.clone() })?;
+            let image =
+                self.inner.images.find(wanted).ok_or_else(|| Error::NotFound { what: "image", id: wanted.clone() })?;
             let target = dir.join(format!("image-{index}"));
             std::fs::create_dir_all(&target).map_err(Error::io(format!("cannot make {}", target.display())))?;
             let layers = self.inner.images.layers();

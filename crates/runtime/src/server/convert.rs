@@ -34,7 +34,11 @@ pub(super) fn sandboxes(runtime: &Runtime, filter: Option<cri::PodSandboxFilter>
             cri::PodSandbox {
                 id: sandbox.id.clone(),
                 metadata: sandbox.config.metadata.clone(),
-                state: (if record.ready { cri::PodSandboxState::SandboxReady } else { cri::PodSandboxState::SandboxNotready }) as i32,
+                state: (if record.ready {
+                    cri::PodSandboxState::SandboxReady
+                } else {
+                    cri::PodSandboxState::SandboxNotready
+                }) as i32,
                 created_at: record.created_at,
                 labels: sandbox.config.labels.clone(),
                 annotations: sandbox.config.annotations.clone(),
@@ -110,7 +114,11 @@ pub(super) fn container_status(container: &Container) -> cri::ContainerStatus {
         annotations: container.config.annotations.clone(),
         mounts: container.config.mounts.clone(),
         log_path: container.record.log_path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
-        resources: container.resources.read().clone().map(|linux| cri::ContainerResources { linux: Some(linux), ..Default::default() }),
+        resources: container
+            .resources
+            .read()
+            .clone()
+            .map(|linux| cri::ContainerResources { linux: Some(linux), ..Default::default() }),
         user: user(container),
         stop_signal: container.config.stop_signal,
         ..Default::default()

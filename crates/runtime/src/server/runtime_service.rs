@@ -81,8 +81,8 @@ impl RuntimeService for Service {
             message: state.err().unwrap_or_default(),
         };
         let conditions = vec![condition("RuntimeReady", Ok(())), condition("NetworkReady", network)];
-        let features = cri::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false, ..Default::default() };
-        let handlers = ["", "runc"].map(|name| cri::RuntimeHandler { name: name.to_owned(), features: Some(features.clone()) });
+        let features = cri::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let handlers = ["", "runc"].map(|name| cri::RuntimeHandler { name: name.to_owned(), features: Some(features) });
         let mut info = std::collections::HashMap::new();
         if request.into_inner().verbose {
             let config = &self.runtime.inner.config;
@@ -106,7 +106,10 @@ impl RuntimeService for Service {
         Ok(Response::new(cri::RuntimeConfigResponse { linux: Some(linux) }))
     }
 
-    async fn update_runtime_config(&self, request: Request<cri::UpdateRuntimeConfigRequest>) -> Answer<cri::UpdateRuntimeConfigResponse> {
+    async fn update_runtime_config(
+        &self,
+        request: Request<cri::UpdateRuntimeConfigRequest>,
+    ) -> Answer<cri::UpdateRuntimeConfigResponse> {
         let network = request.into_inner().runtime_config.unwrap_or_default().network_config.unwrap_or_default();
         if !network.pod_cidr.is_empty() {
             self.runtime.inner.config.network.set_pod_cidr(&network.pod_cidr).await;
@@ -125,21 +128,30 @@ impl RuntimeService for Service {
         Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id }))
     }
 
-    async fn stop_pod_sandbox(&self, request: Request<cri::StopPodSandboxRequest>) -> Answer<cri::StopPodSandboxResponse> {
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<cri::StopPodSandboxRequest>,
+    ) -> Answer<cri::StopPodSandboxResponse> {
         let runtime = self.runtime.clone();
         let stopped = tokio::spawn(async move { runtime.stop_sandbox(&request.into_inner().pod_sandbox_id).await });
         stopped.await.map_err(|error| Status::internal(error.to_string()))??;
         Ok(Response::new(cri::StopPodSandboxResponse {}))
     }
 
-    async fn remove_pod_sandbox(&self, request: Request<cri::RemovePodSandboxRequest>) -> Answer<cri::RemovePodSandboxResponse> {
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<cri::RemovePodSandboxRequest>,
+    ) -> Answer<cri::RemovePodSandboxResponse> {
         let runtime = self.runtime.clone();
         let removed = tokio::spawn(async move { runtime.remove_sandbox(&request.into_inner().pod_sandbox_id).await });
         removed.await.map_err(|error| Status::internal(error.to_string()))??;
         Ok(Response::new(cri::RemovePodSandboxResponse {}))
     }
 
-    async fn pod_sandbox_status(&self, request: Request<cri::PodSandboxStatusRequest>) -> Answer<cri::PodSandboxStatusResponse> {
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<cri::PodSandboxStatusRequest>,
+    ) -> Answer<cri::PodSandboxStatusResponse> {
         let request = request.into_inner();
         let sandbox = self.runtime.sandbox(&request.pod_sandbox_id)?;
         let containers = self.runtime.containers_of(&sandbox.id);
@@ -151,23 +163,36 @@ impl RuntimeService for Service {
         }))
     }
 
-    async fn list_pod_sandbox(&self, request: Request<cri::ListPodSandboxRequest>) -> Answer<cri::ListPodSandboxResponse> {
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<cri::ListPodSandboxRequest>,
+    ) -> Answer<cri::ListPodSandboxResponse> {
         let items = convert::sandboxes(&self.runtime, request.into_inner().filter);
         Ok(Response::new(cri::ListPodSandboxResponse { items }))
     }
 
-    async fn stream_pod_sandboxes(&self, request: Request<cri::StreamPodSandboxesRequest>) -> Answer<Self::StreamPodSandboxesStream> {
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<cri::StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
         let all = convert::sandboxes(&self.runtime, request.into_inner().filter);
         Ok(Response::new(batches(all, |pod_sandboxes| cri::StreamPodSandboxesResponse { pod_sandboxes })))
     }
 
-    async fn create_container(&self, request: Request<cri::CreateContainerRequest>) -> Answer<cri::CreateContainerResponse> {
+    async fn create_container(
+        &self,
+        request: Request<cri::CreateContainerRequest>,
+    ) -> Answer<cri::CreateContainerResponse> {
         let request = request.into_inner();
-        let container_id = self.runtime.create_container(&request.pod_sandbox_id, request.config.unwrap_or_default()).await?;
+        let container_id =
+            self.runtime.create_container(&request.pod_sandbox_id, request.config.unwrap_or_default()).await?;
         Ok(Response::new(cri::CreateContainerResponse { container_id }))
     }
 
-    async fn start_container(&self, request: Request<cri::StartContainerRequest>) -> Answer<cri::StartContainerResponse> {
+    async fn start_container(
+        &self,
+        request: Request<cri::StartContainerRequest>,
+    ) -> Answer<cri::StartContainerResponse> {
         let runtime = self.runtime.clone();
         let started = tokio::spawn(async move { runtime.start_container(&request.into_inner().container_id).await });
         started.await.map_err(|error| Status::internal(error.to_string()))??;
@@ -180,24 +205,36 @@ impl RuntimeService for Service {
         Ok(Response::new(cri::StopContainerResponse {}))
     }
 
-    async fn remove_container(&self, request: Request<cri::RemoveContainerRequest>) -> Answer<cri::RemoveContainerResponse> {
+    async fn remove_container(
+        &self,
+        request: Request<cri::RemoveContainerRequest>,
+    ) -> Answer<cri::RemoveContainerResponse> {
         let runtime = self.runtime.clone();
         let removed = tokio::spawn(async move { runtime.remove_container(&request.into_inner().container_id).await });
         removed.await.map_err(|error| Status::internal(error.to_string()))??;
         Ok(Response::new(cri::RemoveContainerResponse {}))
     }
 
-    async fn list_containers(&self, request: Request<cri::ListContainersRequest>) -> Answer<cri::ListContainersResponse> {
+    async fn list_containers(
+        &self,
+        request: Request<cri::ListContainersRequest>,
+    ) -> Answer<cri::ListContainersResponse> {
         let containers = convert::containers(&self.runtime, request.into_inner().filter);
         Ok(Response::new(cri::ListContainersResponse { containers }))
     }
 
-    async fn stream_containers(&self, request: Request<cri::StreamContainersRequest>) -> Answer<Self::StreamContainersStream> {
+    async fn stream_containers(
+        &self,
+        request: Request<cri::StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
         let all = convert::containers(&self.runtime, request.into_inner().filter);
         Ok(Response::new(batches(all, |containers| cri::StreamContainersResponse { containers })))
     }
 
-    async fn container_status(&self, request: Request<cri::ContainerStatusRequest>) -> Answer<cri::ContainerStatusResponse> {
+    async fn container_status(
+        &self,
+        request: Request<cri::ContainerStatusRequest>,
+    ) -> Answer<cri::ContainerStatusResponse> {
         let request = request.into_inner();
         let container = self.runtime.container(&request.container_id)?;
         Ok(Response::new(cri::ContainerStatusResponse {
@@ -224,7 +261,10 @@ impl RuntimeService for Service {
         Ok(Response::new(cri::UpdatePodSandboxResourcesResponse {}))
     }
 
-    async fn reopen_container_log(&self, request: Request<cri::ReopenContainerLogRequest>) -> Answer<cri::ReopenContainerLogResponse> {
+    async fn reopen_container_log(
+        &self,
+        request: Request<cri::ReopenContainerLogRequest>,
+    ) -> Answer<cri::ReopenContainerLogResponse> {
         self.runtime.reopen_log(&request.into_inner().container_id).await?;
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
     }
@@ -263,13 +303,19 @@ impl RuntimeService for Service {
         Ok(Response::new(cri::PortForwardResponse { url }))
     }
 
-    async fn container_stats(&self, request: Request<cri::ContainerStatsRequest>) -> Answer<cri::ContainerStatsResponse> {
+    async fn container_stats(
+        &self,
+        request: Request<cri::ContainerStatsRequest>,
+    ) -> Answer<cri::ContainerStatsResponse> {
         let container = self.runtime.container(&request.into_inner().container_id)?;
         let stats = blocking(&self.runtime, move |runtime| stats::container(runtime, &container)).await?;
         Ok(Response::new(cri::ContainerStatsResponse { stats: Some(stats) }))
     }
 
-    async fn list_container_stats(&self, request: Request<cri::ListContainerStatsRequest>) -> Answer<cri::ListContainerStatsResponse> {
+    async fn list_container_stats(
+        &self,
+        request: Request<cri::ListContainerStatsRequest>,
+    ) -> Answer<cri::ListContainerStatsResponse> {
         let filter = request.into_inner().filter;
         let stats = blocking(&self.runtime, move |runtime| stats::containers(runtime, filter)).await?;
         Ok(Response::new(cri::ListContainerStatsResponse { stats }))
@@ -284,13 +330,19 @@ impl RuntimeService for Service {
         Ok(Response::new(batches(all, |container_stats| cri::StreamContainerStatsResponse { container_stats })))
     }
 
-    async fn pod_sandbox_stats(&self, request: Request<cri::PodSandboxStatsRequest>) -> Answer<cri::PodSandboxStatsResponse> {
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<cri::PodSandboxStatsRequest>,
+    ) -> Answer<cri::PodSandboxStatsResponse> {
         let sandbox = self.runtime.sandbox(&request.into_inner().pod_sandbox_id)?;
         let stats = blocking(&self.runtime, move |runtime| stats::sandbox(runtime, &sandbox)).await?;
         Ok(Response::new(cri::PodSandboxStatsResponse { stats: Some(stats) }))
     }
 
-    async fn list_pod_sandbox_stats(&self, request: Request<cri::ListPodSandboxStatsRequest>) -> Answer<cri::ListPodSandboxStatsResponse> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Answer<cri::ListPodSandboxStatsResponse> {
         let filter = request.into_inner().filter;
         let stats = blocking(&self.runtime, move |runtime| stats::sandboxes(runtime, filter)).await?;
         Ok(Response::new(cri::ListPodSandboxStatsResponse { stats }))
@@ -305,11 +357,17 @@ impl RuntimeService for Service {
         Ok(Response::new(batches(all, |pod_sandbox_stats| cri::StreamPodSandboxStatsResponse { pod_sandbox_stats })))
     }
 
-    async fn list_metric_descriptors(&self, _: Request<cri::ListMetricDescriptorsRequest>) -> Answer<cri::ListMetricDescriptorsResponse> {
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Answer<cri::ListMetricDescriptorsResponse> {
         Ok(Response::new(cri::ListMetricDescriptorsResponse { descriptors: Vec::new() }))
     }
 
-    async fn list_pod_sandbox_metrics(&self, _: Request<cri::ListPodSandboxMetricsRequest>) -> Answer<cri::ListPodSandboxMetricsResponse> {
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Answer<cri::ListPodSandboxMetricsResponse> {
         Ok(Response::new(cri::ListPodSandboxMetricsResponse { pod_metrics: Vec::new() }))
     }
 
@@ -317,14 +375,19 @@ impl RuntimeService for Service {
         &self,
         _: Request<cri::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Ok(Response::new(batches(Vec::new(), |pod_sandbox_metrics| cri::StreamPodSandboxMetricsResponse { pod_sandbox_metrics })))
+        Ok(Response::new(batches(Vec::new(), |pod_sandbox_metrics| cri::StreamPodSandboxMetricsResponse {
+            pod_sandbox_metrics,
+        })))
     }
 
     async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
         Ok(Response::new(ReceiverStream::new(events::stream(&self.runtime, self.cancel.clone()))))
     }
 
-    async fn checkpoint_container(&self, _: Request<cri::CheckpointContainerRequest>) -> Answer<cri::CheckpointContainerResponse> {
+    async fn checkpoint_container(
+        &self,
+        _: Request<cri::CheckpointContainerRequest>,
+    ) -> Answer<cri::CheckpointContainerResponse> {
         Err(Status::unimplemented("this runtime does not checkpoint containers"))
     }
 }

@@ -46,7 +46,11 @@ pub(super) fn container(runtime: &Runtime, container: &Container) -> cri::Contai
         cpu: cpu(at, &usage),
         memory: memory(at, &usage),
         writable_layer: Some(file_system(&runtime.inner.config.root, at, bytes, inodes)),
-        swap: usage.swap.map(|swap| cri::SwapUsage { timestamp: at, swap_usage_bytes: value(swap), ..Default::default() }),
+        swap: usage.swap.map(|swap| cri::SwapUsage {
+            timestamp: at,
+            swap_usage_bytes: value(swap),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -166,7 +170,10 @@ mod tests {
         let line = "  eth0: 100 2 3 0 0 0 0 0 200 4 5 0 0 0 0 0";
         let got = interface(line).unwrap();
         let read = |value: Option<cri::UInt64Value>| value.unwrap().value;
-        assert_eq!((read(got.rx_bytes), read(got.rx_errors), read(got.tx_bytes), read(got.tx_errors)), (100, 3, 200, 5));
+        assert_eq!(
+            (read(got.rx_bytes), read(got.rx_errors), read(got.tx_bytes), read(got.tx_errors)),
+            (100, 3, 200, 5)
+        );
         for nothing in ["    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", "Inter-|   Receive", " face |bytes"] {
             assert!(interface(nothing).is_none(), "{nothing}");
         }

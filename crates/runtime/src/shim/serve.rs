@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
@@ -73,13 +74,13 @@ struct Shim {
     done: bool,
 }
 
-/// Serves until [`Request::Shutdown`]; answers the first request. The result is the process's exit code.
-pub(super) fn run(sandbox: Sandbox, reaper: Option<Pid>, first: OwnedFd) -> i32 {
+/// Serves until [`Request::Shutdown`]; answers the first request.
+pub(super) fn run(sandbox: Sandbox, reaper: Option<Pid>, first: OwnedFd) -> ExitCode {
     let mut shim = match Shim::new(sandbox, reaper) {
         Ok(shim) => shim,
         Err(error) => {
             let _ = protocol::send_all(&first, &Reply::error(error), &[]);
-            return 1;
+            return ExitCode::FAILURE;
         }
     };
     let reply = Reply { pid: Some(std::process::id() as i32), reaper: reaper.map(Pid::as_raw), ..Reply::default() };
@@ -89,7 +90,7 @@ pub(super) fn run(sandbox: Sandbox, reaper: Option<Pid>, first: OwnedFd) -> i32 
     while !shim.done {
         shim.turn(&mut buffer);
     }
-    0
+    ExitCode::SUCCESS
 }
 
 impl Shim {

@@ -61,7 +61,9 @@ pub(super) fn mounts(inputs: &Inputs<'_>) -> Result<(Vec<Value>, Option<&'static
         ("/etc/hosts", &inputs.paths.hosts, files),
     ] {
         if !asked(at) {
-            mounts.push(json!({"destination": at, "type": "bind", "source": from, "options": ["rbind", "rprivate", access]}));
+            mounts.push(
+                json!({"destination": at, "type": "bind", "source": from, "options": ["rbind", "rprivate", access]}),
+            );
         }
     }
     let mut wanted: Vec<&cri::Mount> = inputs.config.mounts.iter().collect();
@@ -88,11 +90,15 @@ fn bind(mount: &cri::Mount, paths: &Paths) -> Result<(Value, &'static str), Erro
     }
     let source = if mount.image.is_some() {
         let image = paths.images.iter().find(|(at, _)| *at == mount.container_path);
-        let (_, dir) = image.ok_or_else(|| Error::Invalid(format!("mount at {}: its image is not mounted", mount.container_path)))?;
+        let (_, dir) = image
+            .ok_or_else(|| Error::Invalid(format!("mount at {}: its image is not mounted", mount.container_path)))?;
         dir.clone()
     } else {
-        host_path(&mount.host_path)
-            .map_err(|source| Error::HostPath { path: mount.host_path.clone(), at: mount.container_path.clone(), source })?
+        host_path(&mount.host_path).map_err(|source| Error::HostPath {
+            path: mount.host_path.clone(),
+            at: mount.container_path.clone(),
+            source,
+        })?
     };
     let propagation = match MountPropagation::try_from(mount.propagation) {
         Ok(MountPropagation::PropagationHostToContainer) => "rslave",
@@ -102,7 +108,10 @@ fn bind(mount: &cri::Mount, paths: &Paths) -> Result<(Value, &'static str), Erro
     let mut options = vec!["rbind", propagation];
     if mount.recursive_read_only {
         if !mount.readonly || propagation != "rprivate" {
-            let text = format!("mount at {}: recursive read-only needs readonly and private propagation", mount.container_path);
+            let text = format!(
+                "mount at {}: recursive read-only needs readonly and private propagation",
+                mount.container_path
+            );
             return Err(Error::Invalid(text));
         }
         options.push("rro");
@@ -150,11 +159,13 @@ pub(super) fn device_nodes(host: &str, container: &str, nodes: &mut Vec<Value>) 
 /// All devices of the host below `dir`, for privileged containers.
 pub(super) fn host_devices(dir: &Path, nodes: &mut Vec<Value>) {
     /// Kept by the container itself.
-    const OWN: &[&str] = &["pts", "shm", "fd", "mqueue", "console", "ptmx", "null", "zero", "full", "random", "urandom", "tty"];
+    const OWN: &[&str] =
+        &["pts", "shm", "fd", "mqueue", "console", "ptmx", "null", "zero", "full", "random", "urandom", "tty"];
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let Ok(metadata) = entry.metadata() else { continue };
-        if dir == Path::new("/dev") && name.to_str().is_some_and(|name| OWN.contains(&name) || name.starts_with(".lxc")) {
+        if dir == Path::new("/dev") && name.to_str().is_some_and(|name| OWN.contains(&name) || name.starts_with(".lxc"))
+        {
             continue;
         }
         if metadata.is_dir() {
@@ -167,7 +178,13 @@ pub(super) fn host_devices(dir: &Path, nodes: &mut Vec<Value>) {
 
 fn node(metadata: &fs::Metadata, at: &str) -> Option<Value> {
     let kind = metadata.file_type();
-    let kind = if kind.is_char_device() { "c" } else if kind.is_block_device() { "b" } else { return None };
+    let kind = if kind.is_char_device() {
+        "c"
+    } else if kind.is_block_device() {
+        "b"
+    } else {
+        return None;
+    };
     Some(json!({
         "path": at, "type": kind,
         "major": nix::sys::stat::major(metadata.rdev()), "minor": nix::sys::stat::minor(metadata.rdev()),

@@ -67,7 +67,8 @@ fn mounts_nest_and_replace() {
         ..Default::default()
     };
     let spec = build_with(&config, Process::default()).unwrap();
-    let at: Vec<&str> = spec["mounts"].as_array().unwrap().iter().filter_map(|mount| mount["destination"].as_str()).collect();
+    let at: Vec<&str> =
+        spec["mounts"].as_array().unwrap().iter().filter_map(|mount| mount["destination"].as_str()).collect();
     assert_eq!(at.iter().filter(|at| **at == "/etc/hosts").count(), 1);
     assert!(at.iter().position(|at| *at == "/a") < at.iter().position(|at| *at == "/a/b"));
     assert_eq!(spec["linux"]["rootfsPropagation"], "rslave");

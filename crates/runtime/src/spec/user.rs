@@ -12,11 +12,7 @@ use crate::images::view::View;
 ///
 /// Without a group the one of the user's line in /etc/passwd counts, else 0. Groups of /etc/group that name the user are
 /// added under the policy `Merge`.
-pub(super) fn resolve(
-    security: &LinuxContainerSecurityContext,
-    image_user: &str,
-    view: &View,
-) -> Result<Value, Error> {
+pub(super) fn resolve(security: &LinuxContainerSecurityContext, image_user: &str, view: &View) -> Result<Value, Error> {
     let text = |path| view.read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let passwd = text("/etc/passwd");
     let (image_user, image_group) = image_user.split_once(':').unwrap_or((image_user, ""));
@@ -32,7 +28,9 @@ pub(super) fn resolve(
     let uid = match (&entry, wanted.parse::<u32>()) {
         (_, Ok(uid)) => uid,
         _ if wanted.is_empty() => 0,
-        (Some(line), _) => line.number(2).ok_or_else(|| Error::User(format!("user {wanted:?} has no number in the image's /etc/passwd")))?,
+        (Some(line), _) => line
+            .number(2)
+            .ok_or_else(|| Error::User(format!("user {wanted:?} has no number in the image's /etc/passwd")))?,
         (None, _) => return Err(Error::User(format!("user {wanted:?} is not in the image's /etc/passwd"))),
     };
     let groups = text("/etc/group");

@@ -7,8 +7,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 const APPLETS: &[&str] = &[
-    "sh", "cat", "echo", "ls", "sleep", "id", "env", "head", "tail", "dd", "grep", "hostname", "nc", "kill", "mount", "ps", "true",
-    "false", "stat", "touch", "mkdir", "ip", "test", "stty", "wc", "sed", "readlink", "tty", "unshare", "seq", "chmod",
+    "sh", "cat", "echo", "ls", "sleep", "id", "env", "head", "tail", "dd", "grep", "hostname", "nc", "kill", "mount",
+    "ps", "true", "false", "stat", "touch", "mkdir", "ip", "test", "stty", "wc", "sed", "readlink", "tty", "unshare",
+    "seq", "chmod",
 ];
 
 fn hex(bytes: &[u8]) -> String {
@@ -58,7 +59,9 @@ pub(crate) fn docker_archive(path: &Path, tag: &str) {
     let name = format!("{}.json", hex(config.as_bytes()));
     let manifest = serde_json::json!([{"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).to_string();
     let mut tar = tar::Builder::new(File::create(path).unwrap());
-    for (name, content) in [("layer.tar", layer.as_slice()), (&name, config.as_bytes()), ("manifest.json", manifest.as_bytes())] {
+    for (name, content) in
+        [("layer.tar", layer.as_slice()), (&name, config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+    {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
         header.set_size(content.len() as u64);
