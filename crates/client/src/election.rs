@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::ErrorExt;
 
+/// Candidates wait up to this much longer, as a share of the time between attempts.
+const JITTER: f64 = 1.2;
+
 /// Which lease, and who wants it. Timings as upstream's components have them.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -59,7 +62,8 @@ where
     while !cancel.is_cancelled() {
         if !attempt(&api, &lease, &mut seen).await {
             tokio::select! {
-                () = tokio::time::sleep(lease.retry) => continue,
+                // Candidates that started together do not go on in step.
+                () = tokio::time::sleep(lease.retry.mul_f64(1.0 + rand::random::<f64>() * JITTER)) => continue,
                 () = cancel.cancelled() => return,
             }
         }
@@ -74,15 +78,17 @@ where
     }
 }
 
-/// Renews until that fails for longer than the deadline.
+/// Renews until that fails for longer than the deadline; a request that hangs has failed, too.
 async fn keep(api: &Api<Record>, lease: &Lease, seen: &mut Option<Seen>) {
-    let mut renewed = Instant::now();
-    while renewed.elapsed() < lease.deadline {
-        tokio::time::sleep(lease.retry).await;
-        if attempt(api, lease, seen).await {
-            renewed = Instant::now();
+    let renew = async |seen: &mut Option<Seen>| {
+        loop {
+            tokio::time::sleep(lease.retry).await;
+            if attempt(api, lease, seen).await {
+                return;
+            }
         }
-    }
+    };
+    while tokio::time::timeout(lease.deadline, renew(seen)).await.is_ok() {}
 }
 
 /// Takes or renews the lease; false while another holds it, or when the API cannot be reached.
@@ -144,3 +150,6 @@ async fn release(api: &Api<Record>, lease: &Lease) {
         tracing::debug!(lease = lease.name, error = &error as &dyn std::error::Error, "lease not released");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use kube::{
     api::{ListParams, WatchEvent, WatchParams},
 };
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,6 +31,10 @@ const PAGE: u32 = 500;
 const WATCH_S: u32 = 290;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Trouble after this long without any is new trouble.
+const CALM: Duration = Duration::from_secs(60);
+/// A watch that ends this early has not worked.
+const TOO_SHORT: Duration = Duration::from_secs(1);
 
 /// What happened to an object: appeared (`old` is `None`), changed, or went (`new` is `None`).
 #[derive(Clone, Debug)]
@@ -285,22 +289,25 @@ async fn run<K: Object>(
             revision = Some(from.clone());
             follow(&informer, &api, &fields, &labels, from, &mut revision).await
         };
+        let start = Instant::now();
         let ended = tokio::select! {
             ended = step => ended,
             () = cancel.cancelled() => return,
         };
-        let error = match ended {
-            Ok(()) => {
-                backoff = BACKOFF_MIN;
-                continue;
+        if start.elapsed() > CALM {
+            backoff = BACKOFF_MIN;
+        }
+        match ended {
+            Ok(()) if start.elapsed() > TOO_SHORT => continue,
+            Ok(()) => tracing::debug!(kind, "watch ended at once"),
+            Err(error) if error.is_expired() => {
+                tracing::debug!(kind, "watch is too far behind; listing again");
+                revision = None;
             }
-            Err(error) => error,
-        };
-        if error.is_expired() {
-            tracing::debug!(kind, "watch is too far behind; listing again");
-            revision = None;
-        } else {
-            tracing::warn!(kind, error = &error as &dyn std::error::Error, "watch failed; trying again in {backoff:?}");
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(kind, error, "watch failed; trying again in {backoff:?}");
+            }
         }
         let jitter = backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0);
         tokio::select! {
@@ -366,3 +373,6 @@ async fn follow<K: Object>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,7 +159,8 @@ impl<T: Clone + Eq + Hash + Send + 'static> Queue<T> {
                 if let Some((key, since)) = state.waiting.pop_front() {
                     state.queued.remove(&key);
                     state.in_hand.insert(key.clone());
-                    let more = !state.waiting.is_empty();
+                    // Somebody else must take the next one, or wait for the next timer in this one's place.
+                    let more = !state.waiting.is_empty() || !state.timers.is_empty();
                     QUEUES.depth.get_or_create(&self.labels()).set(state.waiting.len() as i64);
                     drop(state);
                     QUEUES.waited.get_or_create(&self.labels()).observe(since.elapsed().as_secs_f64());
@@ -291,5 +292,64 @@ mod tests {
             waits.push(start.elapsed().as_millis());
         }
         assert_eq!(waits, [5, 10, 20, 5, 10]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_worker_does_not_hold_up_the_next_timer() {
+        let queue = Queue::new("test");
+        let start = Instant::now();
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move {
+                    let item = queue.next().await.unwrap();
+                    let at = start.elapsed().as_secs();
+                    tokio::time::sleep(Duration::from_secs(100)).await;
+                    (*item, at)
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        queue.add_after("a", Duration::from_secs(1));
+        queue.add_after("b", Duration::from_secs(2));
+        let mut seen = Vec::new();
+        for worker in workers {
+            seen.push(worker.await.unwrap());
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [("a", 1), ("b", 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_workers_share_many_keys_and_none_is_lost() {
+        let queue = Queue::new("test");
+        let workers: Vec<_> = (0..8)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move {
+                    let mut mine = Vec::new();
+                    while let Some(item) = queue.next().await {
+                        tokio::task::yield_now().await;
+                        mine.push(*item);
+                    }
+                    mine
+                })
+            })
+            .collect();
+        for key in 0..100 {
+            queue.add(key);
+            queue.add_after(1000 + key, Duration::from_millis(key));
+            if key % 7 == 0 {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        queue.shut_down();
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(worker.await.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..100).chain(1000..1100).collect::<Vec<u64>>());
     }
 }

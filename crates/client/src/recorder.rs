@@ -21,12 +21,13 @@ use crate::error::ErrorExt;
 
 /// Events that may wait to be written; more are dropped with a log line.
 const BACKLOG: usize = 1000;
-/// Similar events beyond this many in [`SIMILAR_WINDOW`] are written as one.
+/// From this many different messages on, with no pause of [`SIMILAR_WINDOW`] between them, similar events are one.
 const SIMILAR_MAX: usize = 10;
 const SIMILAR_WINDOW: Duration = Duration::from_secs(600);
 /// A source may write this many events about an object at once, and one more for each [`SPAM_REFILL`].
 const SPAM_BURST: f64 = 25.0;
 const SPAM_REFILL: Duration = Duration::from_secs(300);
+const COMBINED: &str = "(combined from similar events): ";
 /// Memory of past events is thrown away beyond this many entries.
 const MEMORY_MAX: usize = 4096;
 
@@ -88,7 +89,7 @@ type Group = (String, String, String, &'static str, String);
 
 struct Similar {
     messages: Vec<String>,
-    since: Instant,
+    last: Instant,
 }
 
 struct Written {
@@ -129,18 +130,15 @@ impl Memory {
     /// The message to write: the given one, or that of the group once there are too many different ones.
     fn message(&mut self, group: &Group, message: String) -> String {
         let now = Instant::now();
-        let similar = self.similar.entry(group.clone()).or_insert(Similar { messages: Vec::new(), since: now });
-        if now.duration_since(similar.since) > SIMILAR_WINDOW {
-            *similar = Similar { messages: Vec::new(), since: now };
+        let similar = self.similar.entry(group.clone()).or_insert(Similar { messages: Vec::new(), last: now });
+        if now.duration_since(similar.last) > SIMILAR_WINDOW {
+            similar.messages.clear();
         }
-        if similar.messages.contains(&message) {
-            return message;
-        }
-        if similar.messages.len() < SIMILAR_MAX {
+        similar.last = now;
+        if similar.messages.len() < SIMILAR_MAX && !similar.messages.contains(&message) {
             similar.messages.push(message.clone());
-            return message;
         }
-        format!("(combined from similar events): {message}")
+        if similar.messages.len() < SIMILAR_MAX { message } else { format!("{COMBINED}{message}") }
     }
 
     fn trim(&mut self) {
@@ -168,8 +166,13 @@ async fn write_all(client: Client, mut incidents: mpsc::Receiver<Incident>) {
         }
         let name = incident.about.name.clone().unwrap_or_default();
         if let Err(error) = write(&client, &mut memory, incident).await {
-            // An event about a namespace that is going away cannot be written; nobody would read it.
-            tracing::debug!(object = name, error = &error as &dyn std::error::Error, "event not written");
+            let reason = &error as &dyn std::error::Error;
+            if error.is_forbidden() || error.is_not_found() {
+                // An event in a namespace that is going away; nobody would read it.
+                tracing::debug!(object = name, error = reason, "event not written");
+            } else {
+                tracing::warn!(object = name, error = reason, "event not written");
+            }
         }
     }
 }
@@ -185,7 +188,7 @@ async fn write(client: &Client, memory: &mut Memory, incident: Incident) -> Resu
         format!("{reason}/{}", about.field_path.as_deref().unwrap_or_default()),
     );
     let message = memory.message(&group, message);
-    let combined = message.starts_with("(combined");
+    let combined = message.starts_with(COMBINED);
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let same = (group, if combined { String::new() } else { message.clone() });
     if let Some(written) = memory.written.get_mut(&same) {
@@ -221,3 +224,6 @@ async fn write(client: &Client, memory: &mut Memory, incident: Incident) -> Resu
     memory.written.insert(same, Written { name, count: 1 });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ pub enum Error {
 pub async fn run(config: Config) -> Result<(), Error> {
     let cancel = config.cancel.clone();
     let running = server::start(config).await?;
+    tracing::info!(addresses = ?running.addresses(), "serving DNS");
     cancel.cancelled().await;
-    drop(running);
     Ok(())
 }

@@ -47,19 +47,39 @@ enum Verdict {
     Ignore,
 }
 
-/// Binds and serves; dropping what it gives ends that.
-pub(crate) async fn start(config: Config) -> Result<JoinSet<()>, Error> {
+/// A server that serves until it is dropped.
+pub(crate) struct Running {
+    _tasks: JoinSet<()>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+/// Binds and serves.
+pub(crate) async fn start(config: Config) -> Result<Running, Error> {
     let cluster = Cluster::new(&config.informers);
     let servers = config.listen.iter().map(SocketAddr::ip).collect();
     let zone = Zone::new(&config.domain, servers, cluster)
         .map_err(|source| Error::Domain { domain: config.domain.clone(), source })?;
-    let (synced, is_synced) = watch::channel(false);
-    let server = Arc::new(Server { zone, upstreams: config.upstreams.without(&config.listen), synced: is_synced });
-    let mut tasks = JoinSet::new();
+    let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
     for address in &config.listen {
         let fail = |protocol| move |source| Error::Listen { address: *address, protocol, source };
-        let udp = UdpSocket::bind(address).await.map_err(fail("UDP"))?;
         let tcp = TcpListener::bind(address).await.map_err(fail("TCP"))?;
+        let bound = tcp.local_addr().map_err(fail("TCP"))?;
+        let udp = UdpSocket::bind(bound).await.map_err(fail("UDP"))?;
+        addresses.push(bound);
+        sockets.push((udp, tcp));
+    }
+    let (synced, is_synced) = watch::channel(false);
+    let upstreams = config.upstreams.without(&addresses);
+    let server = Arc::new(Server { zone, upstreams, synced: is_synced });
+    let mut tasks = JoinSet::new();
+    for (udp, tcp) in sockets {
         tasks.spawn(serve_udp(Arc::clone(&server), Arc::new(udp)));
         tasks.spawn(serve_tcp(Arc::clone(&server), tcp));
     }
@@ -67,7 +87,7 @@ pub(crate) async fn start(config: Config) -> Result<JoinSet<()>, Error> {
         server.zone.cluster().synced().await;
         synced.send_replace(true);
     });
-    Ok(tasks)
+    Ok(Running { _tasks: tasks, addresses })
 }
 
 async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {
@@ -172,10 +192,8 @@ impl Server {
         }
         let [query] = request.queries.as_slice() else { return refuse(reply, ResponseCode::FormErr) };
         metrics::asked(protocol, query.query_type());
-        if let Some(edns) = reply.edns.as_mut().filter(|_| request.version() > 0) {
-            // The upper bits of BADVERS (16) are in the OPT record.
-            edns.set_rcode_high(1);
-            return Verdict::Reply(reply);
+        if request.version() > 0 {
+            return refuse(reply, ResponseCode::BADVERS);
         }
         if !matches!(query.query_class(), DNSClass::IN | DNSClass::ANY) {
             return refuse(reply, ResponseCode::Refused);
@@ -322,3 +340,6 @@ fn finish(mut reply: Message, limit: u16, start: Instant) -> Vec<u8> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,14 +199,17 @@ fn question(packet: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The `nameserver` lines of a resolv.conf; a scope (`%eth0`) makes an address unusable here.
+/// The `nameserver` lines of a resolv.conf, with or without a port; a scope (`%eth0`) makes an address unusable here.
 fn parse(text: &str) -> Vec<SocketAddr> {
+    let server = |word: &str| {
+        let plain = word.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+        plain.or_else(|_| word.parse()).ok()
+    };
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();
-            (words.next() == Some("nameserver")).then(|| words.next()?.parse::<IpAddr>().ok()).flatten()
+            (words.next() == Some("nameserver")).then(|| server(words.next()?)).flatten()
         })
-        .map(|address| SocketAddr::new(address, 53))
         .collect()
 }
 
@@ -216,9 +219,9 @@ mod tests {
 
     #[test]
     fn resolv_conf_is_read_as_resolvers_do() {
-        let text = "# nameserver 9.9.9.9\nsearch a.b\nnameserver 10.0.0.1\n nameserver\t::1 # local\nnameserver x\n";
-        let expected: Vec<SocketAddr> = vec!["10.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()];
-        assert_eq!(parse(text), expected);
+        let text = "# nameserver 9.9.9.9\nsearch a.b\nnameserver 10.0.0.1\n nameserver\t::1 # local\nnameserver x\nnameserver 10.0.0.2:5353\n";
+        let servers: Vec<String> = parse(text).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.1:53", "[::1]:53", "10.0.0.2:5353"]);
     }
 
     #[test]

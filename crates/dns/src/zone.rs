@@ -284,3 +284,6 @@ fn undashed(label: &str) -> Option<IpAddr> {
     let parsed = |separator: &str| IpAddr::from_str(&label.replace('-', separator)).ok();
     parsed(".").or_else(|| parsed(":")).filter(|address| dashed(*address) == label || address.is_ipv6())
 }
+
+#[cfg(test)]
+mod tests;
