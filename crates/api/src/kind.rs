@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::status::FieldError;
+use crate::{
+    schema::{Schema, TypeRef},
+    status::FieldError,
+};
 
 /// One resource of a group with all versions it is served in.
 #[derive(Clone)]
@@ -27,6 +30,16 @@ pub struct Resource {
     /// Served versions, preferred first; exactly one is the storage version.
     pub versions: Vec<Version>,
     pub hooks: Arc<dyn Hooks>,
+}
+
+impl Resource {
+    /// The type of the objects of a version, which decoding, patches and server-side apply walk.
+    pub fn type_of(&self, version: &Version) -> TypeRef<'_> {
+        match Schema::builtin().find(&version.definition) {
+            Some(of) => of,
+            None => self.hooks.schema(&version.name).unwrap_or_else(|| TypeRef::deduced()),
+        }
+    }
 }
 
 /// One version of a resource.
@@ -124,6 +137,16 @@ pub trait Hooks: Send + Sync {
 
     /// Table cells, in the order of the resource's columns. `now` for ages. `None`: Name and Age only.
     fn row(&self, _object: &Value, _now: &str) -> Option<Vec<Value>> {
+        None
+    }
+
+    /// Column definitions of a version's tables, where the column table does not have them (custom resources).
+    fn columns(&self, _version: &str) -> Option<Vec<Value>> {
+        None
+    }
+
+    /// The schema of a version of a custom resource; built-in kinds have theirs in the table. See [`Resource::type_of`].
+    fn schema(&self, _version: &str) -> Option<TypeRef<'_>> {
         None
     }
 

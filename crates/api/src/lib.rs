@@ -9,6 +9,7 @@ pub mod kinds;
 pub mod validation;
 pub mod apply;
 pub mod codec;
+pub mod crd;
 pub mod intstr;
 pub mod openapi;
 pub mod protobuf;

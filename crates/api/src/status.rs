@@ -375,10 +375,9 @@ impl FieldError {
         Self::new(FieldErrorKind::NotFound, field, value, "")
     }
 
-    /// A value outside an enumeration; `supported` is listed sorted.
+    /// A value outside an enumeration; `supported` is listed in its order.
     pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
-        names.sort();
+        let names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
         Self::new(FieldErrorKind::NotSupported, field, value, format!("supported values: {}", names.join(", ")))
     }
 
@@ -393,8 +392,8 @@ impl FieldError {
             FieldErrorKind::Required
             | FieldErrorKind::Forbidden
             | FieldErrorKind::TooLong
-            | FieldErrorKind::TooMany
             | FieldErrorKind::Internal => {}
+            FieldErrorKind::TooMany if self.value.is_null() => {}
             _ => match &self.value {
                 Value::String(text) => out += &format!(": {text:?}"),
                 Value::Null => out += ": null",
