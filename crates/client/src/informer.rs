@@ -191,7 +191,7 @@ impl<K: Object> Informer<K> {
         self.len() == 0
     }
 
-    /// Adds an index; a second one of the same name changes nothing.
+    /// Adds an index; a second one of the same name changes nothing, so a name must say whose index it is.
     pub fn add_index(&self, name: &'static str, index_of: fn(&K) -> Vec<String>) {
         let mut store = self.0.store.write();
         if store.indexes.contains_key(name) {

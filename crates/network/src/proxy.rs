@@ -51,7 +51,7 @@ use self::{
 use crate::nft;
 
 const RETRY: Duration = Duration::from_secs(2);
-const BY_SERVICE: &str = "service";
+const BY_SERVICE: &str = "proxy-service";
 
 /// How the proxy of a node is made.
 #[derive(Clone)]
