@@ -115,6 +115,11 @@ impl Served {
         codec::builtin(&self.version().definition)
     }
 
+    /// The schema that a custom resource is published with.
+    pub(crate) fn openapi_schema(&self) -> Option<&Value> {
+        None
+    }
+
     /// The same resource in another served version.
     pub(crate) fn in_version(&self, name: &str) -> Option<Served> {
         let version = self.resource.versions.iter().position(|version| version.name == name)?;

@@ -2,6 +2,7 @@
 
 use api::{
     codec::{self, Decoded, Encoding},
+    protobuf,
     schema::{Schema, TypeRef},
     status::Status,
 };
@@ -16,12 +17,17 @@ pub(crate) fn decode(
     format: Format,
     of: TypeRef<'_>,
     kind: &str,
-    version: &str,
+    api_version: &str,
 ) -> Result<Decoded, Status> {
+    let version = api_version.rsplit('/').next().unwrap_or(api_version);
     match format {
         Format::Json => codec::decode(bytes, Encoding::Json, of, kind, version),
         Format::Yaml => codec::decode(bytes, Encoding::Yaml, of, kind, version),
-        Format::Protobuf => Err(Status::unsupported_media_type("application/json, application/yaml")),
+        Format::Protobuf => protobuf::decode(bytes, api_version, kind)
+            .map(|object| Decoded { object, problems: Vec::new() })
+            .map_err(|error| {
+                Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
+            }),
     }
 }
 
@@ -46,11 +52,12 @@ pub(crate) fn encode(value: &Value, format: Format, pretty: bool) -> Result<Vec<
             Ok(out)
         }
         Format::Yaml => serde_saphyr::to_string(value).map(String::into_bytes).map_err(|error| fail(&error)),
-        Format::Protobuf => Err(Status::not_acceptable("application/json, application/yaml")),
+        Format::Protobuf => protobuf::encode(value).map_err(|error| fail(&error)),
     }
 }
 
 /// One length-delimited frame of a protobuf watch.
-pub(crate) fn protobuf_event(_kind: &str, _object: &Value) -> Result<Bytes, Status> {
-    Err(Status::not_acceptable("application/json, application/yaml"))
+pub(crate) fn protobuf_event(kind: &str, object: &Value) -> Result<Bytes, Status> {
+    let object = encode(object, Format::Protobuf, false)?;
+    Ok(protobuf::watch_frame(kind, &object).into())
 }

@@ -112,8 +112,6 @@ pub struct Config {
     pub cluster_ca: Option<Pem>,
     /// Events are forgotten after this time.
     pub event_ttl: Duration,
-    /// 32 bytes under which Secrets are sealed at rest, newest first; empty: not sealed.
-    pub encryption_keys: Vec<[u8; 32]>,
 }
 
 impl Default for Config {
@@ -135,7 +133,6 @@ impl Default for Config {
             request_header: None,
             cluster_ca: None,
             event_ttl: Duration::from_secs(3600),
-            encryption_keys: Vec::new(),
         }
     }
 }

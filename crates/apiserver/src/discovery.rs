@@ -22,12 +22,6 @@ use crate::{
     },
 };
 
-/// State of discovery that outlives a request.
-#[derive(Default)]
-pub(crate) struct Discovery {
-    pub(crate) openapi: openapi::Documents,
-}
-
 /// Answers `/api...` and `/apis...`; `path` has no trailing slash.
 pub(crate) fn handle(call: &Call, path: &str) -> Answer {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -46,7 +40,7 @@ pub(crate) fn handle(call: &Call, path: &str) -> Answer {
 }
 
 fn document(call: &Call, value: &Value) -> Answer {
-    let accepted = call.negotiate(Offer::PLAIN)?;
+    let accepted = call.negotiate(Offer::DOCUMENTS)?;
     answer::value(200, value, accepted)
 }
 

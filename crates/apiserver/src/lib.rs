@@ -27,6 +27,7 @@ mod mirror;
 mod pipeline;
 mod proxy;
 mod registry;
+mod sealing;
 mod serve;
 mod server;
 mod subresource;
@@ -37,6 +38,7 @@ pub use self::{
     config::{Config, Identity, KubeletAccess, Limits, Pem, RequestHeader, ServiceAccountKeys, Tls},
     discovery::version::GIT_VERSION,
     health::Health,
+    sealing::{BadKey, Sealer},
     server::{Error, Server, Service},
     user::{MASTERS, UserInfo},
 };

@@ -22,7 +22,6 @@ use crate::{
     body::{self, Body, BoxError},
     catalog::Catalog,
     config::Config,
-    discovery::Discovery,
     health::Health,
     leases::Leases,
     pipeline::{self, flow::Flow},
@@ -54,7 +53,6 @@ pub struct Server {
     authorizer: Authorizer,
     admission: Admission,
     allocators: Allocators,
-    discovery: Discovery,
     health: Health,
     flow: Flow,
     own_user: User,
@@ -73,7 +71,6 @@ impl Server {
             authorizer: Authorizer::new(),
             admission: Admission::new(&config),
             allocators: Allocators::new(&config),
-            discovery: Discovery::default(),
             health: Health::default(),
             flow: Flow::new(config.limits),
             catalog: ArcSwap::from_pointee(catalog),
@@ -131,10 +128,6 @@ impl Server {
 
     pub(crate) fn allocators(&self) -> &Allocators {
         &self.allocators
-    }
-
-    pub(crate) fn discovery(&self) -> &Discovery {
-        &self.discovery
     }
 
     /// Named health checks.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Attributes, Operation, Plugin};
 use crate::{
     catalog,
-    registry::{meta, read, store_failed},
+    registry::{read, store_failed},
 };
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

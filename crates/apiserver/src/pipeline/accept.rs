@@ -50,11 +50,13 @@ pub(crate) struct Offer {
 
 impl Offer {
     /// Objects of the API.
-    pub(crate) const OBJECTS: Offer = Offer { yaml: true, protobuf: false, views: true };
+    pub(crate) const OBJECTS: Offer = Offer { yaml: true, protobuf: true, views: true };
     /// Custom resources have no protobuf form.
     pub(crate) const CUSTOM: Offer = Offer { yaml: true, protobuf: false, views: true };
-    /// Statuses and discovery documents.
-    pub(crate) const PLAIN: Offer = Offer { yaml: true, protobuf: false, views: false };
+    /// Statuses.
+    pub(crate) const PLAIN: Offer = Offer { yaml: true, protobuf: true, views: false };
+    /// Documents that are no API objects.
+    pub(crate) const DOCUMENTS: Offer = Offer { yaml: true, protobuf: false, views: false };
 
     fn list(self) -> String {
         let mut types = vec![JSON];

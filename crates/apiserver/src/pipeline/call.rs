@@ -114,8 +114,9 @@ impl Call {
         if let Some(manager) = self.query.text("fieldManager") {
             return manager.to_string();
         }
-        let agent = self.user_agent();
-        let name = agent.split('/').next().unwrap_or_default();
-        name.chars().filter(|c| !c.is_control()).take(128).collect()
+        match api::apply::manager_of(self.user_agent()) {
+            name if name.is_empty() => "unknown".into(),
+            name => name,
+        }
     }
 }

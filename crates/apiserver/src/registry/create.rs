@@ -4,7 +4,7 @@ use api::{kind::Part, status::Status, stored, validation::metadata};
 use serde_json::Value;
 use store::{Compare, Op, Outcome, Txn};
 
-use super::{Written, input, meta, options, output, store_failed};
+use super::{Written, input, meta, options, output, store_failed, update::Ownership};
 use crate::{
     admission::{self, Attributes, Operation},
     allocator,
@@ -21,12 +21,18 @@ pub(crate) async fn handle(call: &Call, served: &Served, body: Body) -> Answer {
     call.negotiate(output::offer(served))?;
     let dry_run = options::dry_run(&call.query, "CreateOptions")?;
     let object = input::object(call, served, body, "CreateOptions").await?;
-    let written = create(call, served, object, dry_run).await?;
+    let written = create(call, served, object, dry_run, Ownership::Track).await?;
     output::written(call, served, 201, written)
 }
 
 /// Creates an object that is in the request's version.
-pub(crate) async fn create(call: &Call, served: &Served, mut object: Value, dry_run: bool) -> Result<Written, Status> {
+pub(crate) async fn create(
+    call: &Call,
+    served: &Served,
+    mut object: Value,
+    dry_run: bool,
+    ownership: Ownership,
+) -> Result<Written, Status> {
     meta::check_type(&mut object, &served.api_version(), &served.resource.kind)?;
     meta::check_namespace(served, &mut object, &call.info.namespace)?;
     if !meta::text(&object, "resourceVersion").is_empty() {
@@ -41,7 +47,7 @@ pub(crate) async fn create(call: &Call, served: &Served, mut object: Value, dry_
     loop {
         attempts -= 1;
         let attempt = if attempts == 0 { std::mem::take(&mut object) } else { object.clone() };
-        match store_new(call, served, attempt, dry_run).await {
+        match store_new(call, served, attempt, dry_run, ownership).await {
             Err(status) if generated && status.reason == "AlreadyExists" => {
                 if attempts == 0 {
                     let mut status = status;
@@ -55,13 +61,21 @@ pub(crate) async fn create(call: &Call, served: &Served, mut object: Value, dry_
 }
 
 /// Admits, validates and stores a defaulted object in its storage version.
-async fn store_new(call: &Call, served: &Served, mut object: Value, dry_run: bool) -> Result<Written, Status> {
+async fn store_new(
+    call: &Call,
+    served: &Served,
+    mut object: Value,
+    dry_run: bool,
+    ownership: Ownership,
+) -> Result<Written, Status> {
     let hooks = &served.resource.hooks;
     let version = served.storage_version().name.clone();
     let context = call.context(&version, Part::Main);
     meta::fill(&mut object, call);
     hooks.prepare_create(&mut object, &context);
-    managed::created(call, served, &mut object);
+    if ownership == Ownership::Track {
+        managed::created(call, served, &mut object);
+    }
 
     let namespace = meta::namespace(&object).to_string();
     let attributes = Attributes::new(call, served, Operation::Create, &namespace, meta::name(&object), dry_run);

@@ -69,7 +69,7 @@ pub(crate) async fn object(call: &Call, served: &Served, body: Body, options_kin
     let format = format(call, !served.is_custom())?;
     let validation = options::field_validation(call, options_kind)?;
     let (kind, version) = (&served.resource.kind, &served.version().name);
-    let decoded = codec::decode(&bytes, format, served.schema(), kind, version)?;
+    let decoded = codec::decode(&bytes, format, served.schema(), kind, &served.api_version())?;
     report(call, validation, decoded.problems, kind, version)?;
     Ok(decoded.object)
 }

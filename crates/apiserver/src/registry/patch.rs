@@ -44,6 +44,7 @@ pub(crate) async fn handle(call: &Call, served: &Served, name: &str, body: Body,
     let Some(kind) = kind(call, served)? else {
         return apply::handle(call, served, name, body, part, dry_run).await;
     };
+    apply::check_not_forced(call)?;
     let validation = options::field_validation(call, "PatchOptions")?;
     let bytes = input::read(call, body).await?;
     let patch = Patch::parse(kind, &bytes)?;

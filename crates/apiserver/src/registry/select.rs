@@ -38,16 +38,12 @@ impl Selection {
     pub(crate) fn parse(query: &Query, served: &Served) -> Result<Self, Status> {
         let labels = match query.text("labelSelector") {
             None => None,
-            Some(text) => Some(
-                LabelSelector::parse(text)
-                    .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?,
-            ),
+            Some(text) => Some(LabelSelector::parse(text).map_err(|why| Status::bad_request(why.to_string()))?),
         };
         let fields = match query.text("fieldSelector") {
             None => None,
             Some(text) => {
-                let fields = FieldSelector::parse(text)
-                    .map_err(|why| Status::bad_request(format!("invalid field selector {text:?}: {why}")))?;
+                let fields = FieldSelector::parse(text).map_err(|why| Status::bad_request(why.to_string()))?;
                 check_names(served, &fields)?;
                 Some(fields)
             }
@@ -133,22 +129,18 @@ impl Selection {
 
 /// A selector on a field that the kind does not offer is a 400.
 fn check_names(served: &Served, fields: &FieldSelector) -> Result<(), Status> {
+    let own = served.resource.hooks.field_names();
     for term in fields.terms() {
-        let known = matches!(&*term.field, "metadata.name" | "metadata.namespace")
-            || served.resource.hooks.field_names().contains(&&*term.field);
-        if !known {
+        let known = matches!(&*term.field, "metadata.name" | "metadata.namespace") || own.contains(&&*term.field);
+        if !known && own.is_empty() {
             return Err(Status::bad_request(format!(
-                "Unable to find \"{}\" that match label selector \"\", field selector \"{fields}\": field label not supported: {}",
-                resource_version(served),
+                "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                 term.field
             )));
         }
+        if !known {
+            return Err(Status::bad_request(format!("field label not supported: {}", term.field)));
+        }
     }
     Ok(())
-}
-
-fn resource_version(served: &Served) -> String {
-    let group = &served.resource.group;
-    let group = if group.is_empty() { "/" } else { group };
-    format!("{group}, Resource={}", served.resource.plural)
 }

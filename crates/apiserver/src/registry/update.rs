@@ -104,7 +104,7 @@ pub(crate) async fn run(update: &Update<'_>, change: &mut Change<'_>) -> Result<
                 return Err(Status::not_found(served.about(update.name)));
             }
             let changed = change(None)?;
-            match create::create(call, served, changed.object, update.dry_run).await {
+            match create::create(call, served, changed.object, update.dry_run, changed.ownership).await {
                 // Somebody else created it: go on as an update of that.
                 Err(status) if status.reason == "AlreadyExists" => {
                     entry = read::find(&call.server, &key).await?;

@@ -38,6 +38,9 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// Frames handed to the connection at once.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// Shared encodings of an event: three kinds as JSON, behind them three as protobuf.
+const PROTOBUF_SLOTS: usize = 3;
+
 struct WatchOptions {
     start: Start,
     not_older_than: Option<Revision>,
@@ -378,9 +381,16 @@ impl Encoder {
         };
         let event = &watched.event;
         let item = watched.object().ok_or_else(|| Status::internal("a watched change without an object"))?;
-        if !output::verbatim(&self.served, self.accepted) {
+        let slot = if output::verbatim(&self.served, self.accepted) {
+            slot
+        } else if self.accepted.format == Format::Protobuf
+            && self.accepted.view == View::Full
+            && !self.served.converts()
+        {
+            slot + PROTOBUF_SLOTS
+        } else {
             return self.frame(kind, &item.entry.value, event.revision);
-        }
+        };
         if let Some(frame) = event.encoded[slot].get() {
             return Ok(frame.clone());
         }
