@@ -1,8 +1,10 @@
 //! Control groups, version 1 and 2, behind one interface: make, limit, read, kill, remove.
 //!
 //! A cgroup is named by its path from the root of the hierarchy (`/kubepods/burstable/podX/ID`). With version 1 it is
-//! one directory per controller, with version 2 a single one. Devices are left to libcontainer.
+//! one directory per controller, with version 2 a single one. Devices are left to libcontainer with version 1, which has files for
+//! them.
 
+mod devices;
 mod settings;
 mod usage;
 
@@ -149,6 +151,18 @@ impl Cgroups {
             }
         }
         Ok(())
+    }
+
+    /// Restricts devices where that takes a program (version 2); `rules` as in the OCI specification.
+    pub(crate) fn restrict_devices(&self, cgroup: &str, rules: &[serde_json::Value]) -> Result<(), Error> {
+        let Cgroups::V2(mount) = self else { return Ok(()) };
+        let path = mount.join(cgroup.trim_start_matches('/'));
+        devices::restrict(&path, rules).map_err(|source| Error {
+            action: "restricting the devices of",
+            cgroup: cgroup.to_owned(),
+            path,
+            source,
+        })
     }
 
     pub(crate) fn usage(&self, cgroup: &str) -> Usage {

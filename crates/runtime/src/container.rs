@@ -133,6 +133,11 @@ impl Container {
         crate::disk::replace_volatile(&self.dir.join("record.json"), &serde_json::to_vec(&self.record)?)
     }
 
+    /// The OCI specification as it was written.
+    pub(crate) fn spec(&self) -> io::Result<serde_json::Value> {
+        Ok(serde_json::from_slice(&fs::read(self.dir.join("config.json"))?)?)
+    }
+
     pub(crate) fn metadata(&self) -> cri::ContainerMetadata {
         self.config.metadata.clone().unwrap_or_default()
     }

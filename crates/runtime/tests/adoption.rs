@@ -94,3 +94,45 @@ fn half_made_things_are_removed_and_a_dead_shim_is_noticed() {
         assert_eq!(support::leftovers(&lab.dir, &lab.cgroup), Vec::<String>::new());
     });
 }
+
+/// Wherever the server is killed, the next one has nothing half-done: what it lists works or can be removed, and then
+/// nothing is left.
+#[test]
+fn a_server_killed_at_any_moment_leaves_nothing_behind() {
+    lab(Options { own_process: true, ..Options::default() }, |mut lab| async move {
+        lab.import_busybox().await;
+        for round in 0..12_u64 {
+            let begun: Vec<_> = (0..4)
+                .map(|n| {
+                    let (mut client, config) = (lab.runtime.clone(), lab.sandbox_config(&format!("r{round}-{n}")));
+                    let container = lab.shell("c", "sleep 1000");
+                    tokio::spawn(async move {
+                        let request =
+                            cri::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+                        let pod_sandbox_id = client.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+                        let config = Some(container);
+                        let request = cri::CreateContainerRequest { pod_sandbox_id, config, sandbox_config: None };
+                        let container_id = client.create_container(request).await?.into_inner().container_id;
+                        client.start_container(cri::StartContainerRequest { container_id }).await.map(drop)
+                    })
+                })
+                .collect();
+            tokio::time::sleep(std::time::Duration::from_millis(round * 8)).await;
+            restart(&mut lab, async |_| ()).await;
+            for task in begun {
+                let _: Result<(), tonic::Status> = task.await.unwrap();
+            }
+            let list = lab.runtime.list_pod_sandbox(cri::ListPodSandboxRequest::default()).await.unwrap().into_inner();
+            for sandbox in list.items {
+                lab.remove_sandbox(&sandbox.id).await;
+            }
+            assert_eq!(support::leftovers(&lab.dir, &lab.cgroup), Vec::<String>::new(), "round {round}");
+            let own = std::fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+            eventually("no shim is left", async || {
+                let shims = support::processes("navarch-shim", &own);
+                if shims <= 1 { Ok(()) } else { Err(format!("{shims} processes, one is the zygote")) }
+            })
+            .await;
+        }
+    });
+}

@@ -388,7 +388,7 @@ fn limits_stats_and_the_oom_killer() {
             .unwrap()
             .into_inner()
             .stats;
-        assert_eq!(pods[0].linux.as_ref().unwrap().process.as_ref().unwrap().process_count.unwrap().value, 1);
+        assert!(pods[0].linux.as_ref().unwrap().process.as_ref().unwrap().process_count.unwrap().value >= 1);
         let disks = lab.images.image_fs_info(cri::ImageFsInfoRequest {}).await.unwrap().into_inner();
         assert!(disks.image_filesystems[0].used_bytes.unwrap().value > 1 << 20);
     });

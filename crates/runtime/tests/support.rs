@@ -363,3 +363,13 @@ impl Lab {
         self.runtime.remove_pod_sandbox(request).await.unwrap();
     }
 }
+
+/// How many processes of this name live in the mount namespace `own`.
+pub(crate) fn processes(name: &str, own: &Path) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    all.filter(|path| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+            && std::fs::read_link(path.join("ns/mnt")).is_ok_and(|namespace| namespace == own)
+    })
+    .count()
+}

@@ -182,6 +182,11 @@ impl Runtime {
         if let Some(resources) = container.resources.read().as_ref() {
             cgroups.apply(cgroup, resources)?;
         }
+        if cgroups.is_v2() {
+            let spec = container.spec().map_err(Error::io(format!("cannot read container {}", container.id)))?;
+            let rules = spec["linux"]["resources"]["devices"].as_array().cloned().unwrap_or_default();
+            cgroups.restrict_devices(cgroup, &rules)?;
+        }
         let overlay = container.overlay(self.inner.images.layers());
         let mut request = container.start_request(overlay, cgroups.procs(cgroup), cgroups.oom(cgroup));
         request.seccomp = self.seccomp(container);

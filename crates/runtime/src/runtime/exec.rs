@@ -55,11 +55,8 @@ impl Runtime {
             return Err(Error::State(format!("container {} is not running", container.id)));
         }
         let sandbox = self.sandbox(&container.record.sandbox)?;
-        let json = std::fs::read(container.dir.join("config.json"))
-            .map_err(Error::io(format!("cannot read the specification of container {}", container.id)))?;
-        let nonsense =
-            |error: serde_json::Error| Error::Shim(format!("the specification of container {}: {error}", container.id));
-        let process = spec::exec(&serde_json::from_slice(&json).map_err(nonsense)?, command, tty)?;
+        let whole = container.spec().map_err(Error::io(format!("cannot read container {}", container.id)))?;
+        let process = spec::exec(&whole, command, tty)?;
         let wanted = if tty { [false; 3] } else { streams };
         let (mut ours, theirs) = pipes(wanted).map_err(|error| Error::io("cannot make pipes")(error.into()))?;
         let request = Request::Exec(Exec {

@@ -155,8 +155,7 @@ pub(super) fn container_info(container: &Container) -> Labels {
         State::Running { pid, .. } => Some(pid),
         _ => None,
     };
-    let spec = std::fs::read(container.dir.join("config.json")).unwrap_or_default();
-    let spec: serde_json::Value = serde_json::from_slice(&spec).unwrap_or_default();
+    let spec = container.spec().unwrap_or_default();
     let info = json!({
         "sandboxID": container.record.sandbox, "pid": pid, "cgroup": container.record.cgroup,
         "layers": container.record.layers, "runtimeSpec": spec,

@@ -84,7 +84,11 @@ pub(super) fn run(sandbox: Sandbox, reaper: Option<Pid>, first: OwnedFd) -> Exit
         }
     };
     let reply = Reply { pid: Some(std::process::id() as i32), reaper: reaper.map(Pid::as_raw), ..Reply::default() };
-    let _ = protocol::send_all(&first, &reply, &[]);
+    if protocol::send_all(&first, &reply, &[]).is_err() {
+        // The server died meanwhile; the next one may already have given this sandbox up.
+        shim.vanish();
+        return ExitCode::FAILURE;
+    }
     drop(first);
     let mut buffer = vec![0; CHUNK];
     while !shim.done {
@@ -157,6 +161,18 @@ impl Shim {
             self.launched(index);
         }
         self.report_ended();
+    }
+
+    /// Takes away what goes by the shim's name.
+    fn vanish(&self) {
+        if let Some(reaper) = self.reaper {
+            let _ = kill(reaper, Signal::SIGKILL);
+        }
+        if let Some(netns) = &self.sandbox.netns {
+            let _ = nix::mount::umount2(netns, nix::mount::MntFlags::MNT_DETACH);
+            let _ = std::fs::remove_file(netns);
+        }
+        let _ = std::fs::remove_file(&self.sandbox.socket);
     }
 
     fn interests(&self) -> (Vec<PollFd<'_>>, Vec<Wake>) {
@@ -304,10 +320,7 @@ impl Shim {
                 for container in &mut self.containers {
                     let _ = container.kill(Signal::SIGKILL as i32, true);
                 }
-                if let Some(reaper) = self.reaper {
-                    let _ = kill(reaper, Signal::SIGKILL);
-                }
-                let _ = std::fs::remove_file(&self.sandbox.socket);
+                self.vanish();
                 self.done = true;
                 Ok(())
             }
