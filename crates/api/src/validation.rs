@@ -2,6 +2,7 @@
 //!
 //! Here live the rules that several kinds share; a rule of one kind is in the kind's file under `kinds/`.
 
+pub(crate) mod claim;
 pub mod field;
 pub mod metadata;
 pub mod names;

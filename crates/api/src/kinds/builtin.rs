@@ -121,6 +121,16 @@ pub(crate) fn text_at(object: &Value, path: &'static str) -> String {
     }
 }
 
+/// Finalizers of built-in kinds are the standard ones, or have a domain.
+fn finalizers(errors: &mut Errors, finalizers: &Field<'_>) {
+    for finalizer in finalizers.items() {
+        let name = finalizer.str();
+        if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+            errors.push(finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified"));
+        }
+    }
+}
+
 impl Hooks for &'static Kind {
     fn default(&self, object: &mut Value, _cx: &Context<'_>) {
         if self.shape.status {
@@ -164,7 +174,9 @@ impl Hooks for &'static Kind {
 
     fn validate(&self, object: &Value, cx: &Context<'_>) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        (self.validate)(&mut errors, &Field::root(object), cx);
+        let root = Field::root(object);
+        finalizers(&mut errors, &root.get("metadata.finalizers"));
+        (self.validate)(&mut errors, &root, cx);
         errors
     }
 

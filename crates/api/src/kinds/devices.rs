@@ -3,3 +3,4 @@
 pub(super) mod claim;
 pub(super) mod class;
 pub(super) mod slice;
+mod validate;

@@ -1,5 +1,7 @@
 //! EndpointSlice: some of the addresses behind a Service.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::{
@@ -85,10 +87,6 @@ fn validate(errors: &mut Errors, slice: &Field<'_>) {
             errors.push(name.duplicate());
         }
         port.get("protocol").required_one_of(errors, &["SCTP", "TCP", "UDP"]);
-        let number = port.get("port");
-        if number.exists() {
-            number.judge(errors, names::port_number(number.int().unwrap_or(0)));
-        }
         let protocol = port.get("appProtocol");
         if protocol.exists() {
             protocol.judge(errors, names::qualified_name(protocol.str()));
@@ -111,15 +109,12 @@ fn endpoints(errors: &mut Errors, endpoints: &Field<'_>, kind: &str) {
         }
         for address in addresses.items() {
             let text = address.str();
-            match kind {
-                "IPv4" if text.parse::<std::net::Ipv4Addr>().is_err() => {
-                    errors.push(address.invalid("must be an IPv4 address"));
-                }
-                "IPv6" if text.parse::<std::net::Ipv6Addr>().is_err() => {
-                    errors.push(address.invalid("must be an IPv6 address"));
-                }
-                "FQDN" => address.judge(errors, names::dns_subdomain(text)),
-                _ => net::not_local(errors, &address),
+            match (kind, text.parse::<IpAddr>()) {
+                ("FQDN", _) => address.judge(errors, names::dns_subdomain(text)),
+                (_, Err(_)) => net::address(errors, &address),
+                ("IPv4", Ok(IpAddr::V6(_))) => errors.push(address.invalid("must be an IPv4 address")),
+                ("IPv6", Ok(IpAddr::V4(_))) => errors.push(address.invalid("must be an IPv6 address")),
+                (_, Ok(_)) => net::not_local(errors, &address),
             }
         }
         let node = endpoint.get("nodeName");

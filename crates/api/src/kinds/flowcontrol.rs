@@ -2,3 +2,4 @@
 
 pub(super) mod flow_schema;
 pub(super) mod priority_level;
+mod validate;

@@ -11,7 +11,10 @@ pub(crate) static KIND: Kind = Kind {
     },
     validate: |errors, lease, _| {
         let spec = &lease.get("spec");
-        spec.get("leaseDurationSeconds").positive(errors);
+        let seconds = spec.get("leaseDurationSeconds");
+        if seconds.int().is_some_and(|number| number <= 0) {
+            errors.push(seconds.invalid("must be greater than 0"));
+        }
         spec.get("leaseTransitions").not_negative(errors);
         let strategy = spec.get("strategy");
         if strategy.exists() {
@@ -19,10 +22,6 @@ pub(crate) static KIND: Kind = Kind {
             if text != "OldestEmulationVersion" {
                 strategy.judge(errors, names::qualified_name(text));
             }
-        }
-        let holder = spec.get("holderIdentity");
-        if holder.exists() && holder.str().is_empty() {
-            errors.push(holder.invalid("must not be empty"));
         }
     },
     row: Some(|lease, now| {

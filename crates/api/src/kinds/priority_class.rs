@@ -57,6 +57,6 @@ fn validate(errors: &mut Errors, class: &Field<'_>) {
     }
     let policy = class.get("preemptionPolicy");
     if policy.exists() {
-        policy.required_one_of(errors, &["Never", "PreemptLowerPriority"]);
+        policy.required_one_of(errors, &["PreemptLowerPriority", "Never"]);
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::{
     kinds::{access::Members, builtin::Kind, cells},
-    validation::names,
+    validation::{names, pod::resources},
 };
 
 pub(crate) static KIND: Kind = Kind {
     validate: |errors, class, _| {
         let handler = class.get("handler");
         handler.judge(errors, names::dns_label(handler.str()));
+        resources::overhead(errors, &class.get("overhead.podFixed"), "overhead.limits");
     },
     validate_update: Some(|errors, new, old, _| {
         new.get("handler").immutable(errors, &old.get("handler"));

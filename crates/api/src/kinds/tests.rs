@@ -1,6 +1,7 @@
 //! Tests over all kinds.
 
 mod defaults;
+mod refused;
 
 use super::*;
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::volume::Volumes;
 pub(crate) use self::{scheduling::node_selector, volume::host_path};
 use super::{
-    field::{Errors, Field},
+    field::{self, Errors, Field},
     metadata, names, net,
 };
 
@@ -74,10 +74,15 @@ pub(crate) fn whole(errors: &mut Errors, pod: &Field<'_>) {
 
 /// A pod template: metadata and spec.
 pub fn template(errors: &mut Errors, template: &Field<'_>) {
-    metadata::labels(errors, &template.get("metadata.labels"));
-    metadata::annotations(errors, &template.get("metadata.annotations"));
+    // Upstream leaves `metadata` out of these paths.
+    let own = |name: &str| format!("{}.{name}", template.path());
+    let (label_path, annotation_path) = (own("labels"), own("annotations"));
+    let at = |name: &str, path| Field::at(field::walk(template.value(), name), path);
+    let note = at("metadata.annotations", &annotation_path);
+    metadata::labels(errors, &at("metadata.labels", &label_path));
+    metadata::annotations(errors, &note);
     let spec_field = &template.get("spec");
-    annotations(errors, &template.get("metadata.annotations"), spec_field);
+    annotations(errors, &note, spec_field);
     spec(errors, spec_field, Scope { is_pod: false, pod_name: "" });
     if !spec_field.get("ephemeralContainers").is_empty() {
         errors
@@ -108,8 +113,8 @@ pub(crate) fn spec(errors: &mut Errors, spec: &Field<'_>, scope: Scope<'_>) {
     container::all(errors, spec, &volumes, &claims);
     resources::of_pod(errors, spec);
     host_ports(errors, spec, scope);
-    spec.get("restartPolicy").required_one_of(errors, &["Always", "Never", "OnFailure"]);
-    spec.get("dnsPolicy").required_one_of(errors, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+    spec.get("restartPolicy").required_one_of(errors, &["Always", "OnFailure", "Never"]);
+    spec.get("dnsPolicy").required_one_of(errors, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
     metadata::labels(errors, &spec.get("nodeSelector"));
     security::of_pod(errors, spec);
     scheduling::affinity(errors, &spec.get("affinity"));
@@ -139,13 +144,12 @@ pub(crate) fn spec(errors: &mut Errors, spec: &Field<'_>, scope: Scope<'_>) {
     if preemption.exists() {
         preemption.required_one_of(errors, &["Never", "PreemptLowerPriority"]);
     }
-    let overhead = &spec.get("overhead");
-    for (name, amount) in overhead.entries() {
-        resources::amount(errors, name, &amount);
-    }
-    let system = &spec.get("os.name");
-    if spec.get("os").exists() {
-        system.required_one_of(errors, &["linux", "windows"]);
+    resources::overhead(errors, &spec.get("overhead"), &format!("{}.overhead.limits", spec.path()));
+    let (system, name) = (spec.get("os"), spec.get("os.name"));
+    if system.exists() && name.is_empty() {
+        errors.push(name.required(""));
+    } else if system.exists() && !matches!(name.str(), "linux" | "windows") {
+        errors.push(crate::status::FieldError::not_supported(system.path(), name.str(), &["linux", "windows"]));
     }
 }
 

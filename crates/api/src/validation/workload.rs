@@ -20,23 +20,25 @@ pub fn selector(errors: &mut Errors, selector: &Field<'_>, kind: &str) {
     }
 }
 
-/// A template whose labels `selector` (an object or, for the oldest kind, a plain map) selects.
-pub fn matching_template(errors: &mut Errors, template: &Field<'_>, selector: &Value) {
-    let parsed = match selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
-        true => LabelSelector::from_object(selector).ok(),
-        false => selector.as_object().map(|labels| {
-            LabelSelector::from_map(
-                labels.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default())),
-            )
-        }),
-    };
-    if let Some(selector) = parsed
-        && !selector.is_empty()
-    {
-        let labels = template.get("metadata.labels");
-        if !selector.matches(|key| labels.value().get(key).and_then(Value::as_str)) {
-            errors.push(labels.invalid("`selector` does not match template `labels`"));
-        }
+/// A template whose labels the label selector selects. No selector selects nothing.
+pub fn matching_template(errors: &mut Errors, template: &Field<'_>, selector: &Field<'_>) {
+    match LabelSelector::from_object(selector.value()) {
+        Err(_) => errors.push(selector.invalid("invalid label selector")),
+        Ok(parsed) => matching(errors, template, &parsed),
+    }
+}
+
+/// As [`matching_template`], for a selector that is a plain map.
+pub fn matching_template_by_map(errors: &mut Errors, template: &Field<'_>, selector: &Field<'_>) {
+    let pairs = selector.map().into_iter().flatten();
+    let parsed = LabelSelector::from_map(pairs.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default())));
+    matching(errors, template, &parsed);
+}
+
+fn matching(errors: &mut Errors, template: &Field<'_>, selector: &LabelSelector) {
+    let labels = template.get("metadata.labels");
+    if !selector.matches(|key| labels.value().get(key).and_then(Value::as_str)) {
+        errors.push(labels.invalid_value(labels.value().clone(), "`selector` does not match template `labels`"));
     }
 }
 

@@ -80,7 +80,7 @@ fn validate(errors: &mut Errors, spec: &Field<'_>) {
 
 fn actions(errors: &mut Errors, actions: &Field<'_>) {
     if actions.is_empty() {
-        errors.push(actions.required(""));
+        errors.push(actions.required("at least one validation action is required"));
         return;
     }
     for (index, action) in actions.items().enumerate() {

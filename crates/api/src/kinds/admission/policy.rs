@@ -18,10 +18,10 @@ use crate::{
 
 pub(crate) static VALIDATING: Kind = Kind {
     shape: Shape { status_keeps: RESET_FOR_STATUS, ..Shape::WORKLOAD },
-    validate: |errors, policy, _| validating(errors, &policy.get("spec")),
+    validate: |errors, policy, _| validating(errors, policy),
     validate_update: Some(|errors, new, _, cx: &Context<'_>| {
         if cx.part != Part::Status {
-            validating(errors, &new.get("spec"));
+            validating(errors, new);
         }
     }),
     row: Some(|policy, now| row(policy, "validations", now)),
@@ -79,7 +79,7 @@ fn row(policy: &Value, rules: &str, now: &str) -> Vec<Value> {
     vec![cells::name(policy), count.into(), kind.into(), cells::age(policy, now)]
 }
 
-const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
 /// What both kinds of policy share: parameters, constraints, conditions, variables.
 fn common(errors: &mut Errors, spec: &Field<'_>) {
@@ -126,7 +126,7 @@ fn common(errors: &mut Errors, spec: &Field<'_>) {
         if name.is_empty() {
             errors.push(name.required("name is not specified"));
         } else if !identifier {
-            errors.push(name.invalid("name is not a valid CEL identifier"));
+            errors.push(name.invalid("must be a valid CEL identifier"));
         } else if variables.list()[..index].iter().any(|other| other["name"] == *name.value()) {
             errors.push(name.duplicate());
         }
@@ -134,7 +134,8 @@ fn common(errors: &mut Errors, spec: &Field<'_>) {
     }
 }
 
-fn validating(errors: &mut Errors, spec: &Field<'_>) {
+fn validating(errors: &mut Errors, policy: &Field<'_>) {
+    let spec = &policy.get("spec");
     common(errors, spec);
     let (validations, annotations) = (&spec.get("validations"), &spec.get("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
@@ -143,10 +144,15 @@ fn validating(errors: &mut Errors, spec: &Field<'_>) {
         }
     }
     for validation in validations.items() {
-        rules::expression(errors, &validation.get("expression"));
+        let expression = validation.get("expression");
+        if expression.str().trim().is_empty() {
+            errors.push(expression.required("expression is not specified"));
+        } else {
+            rules::expression(errors, &expression);
+        }
         let (message, by_expression) = (validation.get("message"), validation.get("messageExpression"));
         if message.str().contains('\n') {
-            errors.push(message.invalid("message must not contain line breaks"));
+            errors.push(message.invalid("must not contain line breaks"));
         } else if message.str().trim().is_empty() && !message.is_empty() {
             errors.push(message.invalid("message must be non-empty if specified"));
         } else if message.is_empty() && validation.get("expression").str().contains('\n') && by_expression.is_empty() {
@@ -164,7 +170,12 @@ fn validating(errors: &mut Errors, spec: &Field<'_>) {
         let key = annotation.get("key");
         match key.str() {
             "" => errors.push(key.required("")),
-            text => key.judge(errors, names::qualified_name(&format!("policy/{text}"))),
+            text => {
+                let whole = format!("{}/{text}", policy.get("metadata.name").str());
+                errors.extend(
+                    names::qualified_name(&whole).into_iter().map(|message| key.invalid_value(whole.as_str(), message)),
+                );
+            }
         }
         rules::expression(errors, &annotation.get("valueExpression"));
     }

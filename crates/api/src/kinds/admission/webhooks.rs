@@ -94,9 +94,10 @@ fn client_config(errors: &mut Errors, config: &Field<'_>) {
     if url.exists() {
         let rest = url.str().strip_prefix("https://");
         match rest {
-            None => {
-                errors.push(url.invalid("'https' is the only allowed URL scheme; desired format: https://host[/path]"))
-            }
+            None => errors.push(url.invalid_value(
+                url.str().split(':').next().unwrap_or_default(),
+                "'https' is the only allowed URL scheme; desired format: https://host[/path]",
+            )),
             Some(rest) => {
                 let host = rest.split('/').next().unwrap_or_default();
                 let problems = [
@@ -118,7 +119,7 @@ fn client_config(errors: &mut Errors, config: &Field<'_>) {
     }
     for name in ["name", "namespace"] {
         if service.get(name).is_empty() {
-            errors.push(service.get(name).required(&format!("service {name} is required")[..]));
+            errors.push(service.get(name).required(""));
         }
     }
     let port = service.get("port");

@@ -90,8 +90,10 @@ fn validate(errors: &mut Errors, set: &Field<'_>) {
         spec.get(name).not_negative(errors);
     }
     let selector = spec.get("selector");
-    workload::selector(errors, &selector, "daemonset");
-    workload::matching_template(errors, &spec.get("template"), selector.value());
+    if selector.exists() {
+        workload::selector(errors, &selector, "daemonset");
+    }
+    workload::matching_template(errors, &spec.get("template"), &selector);
     workload::lasting_template(errors, &spec.get("template"), "DaemonSet");
     let strategy = &spec.get("updateStrategy");
     match strategy.get("type").str() {
@@ -109,7 +111,7 @@ fn validate(errors: &mut Errors, set: &Field<'_>) {
                 _ => {}
             }
         }
-        _ => errors.push(strategy.not_supported(&["OnDelete", "RollingUpdate"])),
+        _ => errors.push(strategy.not_supported(&["RollingUpdate", "OnDelete"])),
     }
 }
 

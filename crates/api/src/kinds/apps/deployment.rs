@@ -64,7 +64,7 @@ fn validate(errors: &mut Errors, deployment: &Field<'_>) {
     }
     let selector = spec.get("selector");
     workload::selector(errors, &selector, "deployment");
-    workload::matching_template(errors, &spec.get("template"), selector.value());
+    workload::matching_template(errors, &spec.get("template"), &selector);
     workload::lasting_template(errors, &spec.get("template"), "ReplicaSet");
     strategy(errors, &spec.get("strategy"));
     let deadline = spec.get("progressDeadlineSeconds");

@@ -58,7 +58,7 @@ fn validate(errors: &mut Errors, object: &Field<'_>) {
     let selector = spec.get("selector");
     // Upstream's message names the Deployment here.
     workload::selector(errors, &selector, "deployment");
-    workload::matching_template(errors, &spec.get("template"), selector.value());
+    workload::matching_template(errors, &spec.get("template"), &selector);
     workload::lasting_template(errors, &spec.get("template"), "ReplicaSet");
 }
 

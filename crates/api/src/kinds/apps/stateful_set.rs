@@ -12,6 +12,7 @@ use crate::{
         pod_spec,
     },
     validation::{
+        claim,
         field::{Errors, Field, same, walk},
         names, numbers,
         pod::warnings,
@@ -79,7 +80,7 @@ fn validate(errors: &mut Errors, set: &Field<'_>, old: Option<&Field<'_>>) {
     update_strategy(errors, &spec.get("updateStrategy"));
     let retention = &spec.get("persistentVolumeClaimRetentionPolicy");
     for name in ["whenDeleted", "whenScaled"] {
-        retention.get(name).one_of(errors, &["Delete", "Retain"]);
+        retention.get(name).one_of(errors, &["Retain", "Delete"]);
     }
     for name in ["replicas", "minReadySeconds", "ordinals.start"] {
         spec.get(name).not_negative(errors);
@@ -90,13 +91,13 @@ fn validate(errors: &mut Errors, set: &Field<'_>, old: Option<&Field<'_>>) {
         if !service.is_empty() {
             service.judge(errors, names::dns_label(service.str()));
         }
-        for claim in templates.items() {
-            persistent_volume_claim::validate_spec(errors, &claim.get("spec"));
+        for item in templates.items() {
+            claim::spec(errors, &item.get("spec"));
         }
     }
     let selector = spec.get("selector");
     workload::selector(errors, &selector, "statefulset");
-    workload::matching_template(errors, &spec.get("template"), selector.value());
+    workload::matching_template(errors, &spec.get("template"), &selector);
     let template = with_claims(set.value());
     let place = Field::at(&template, "spec.template");
     workload::lasting_template(errors, &place, "StatefulSet");
@@ -140,9 +141,6 @@ fn update_strategy(errors: &mut Errors, strategy: &Field<'_>) {
             let unavailable = rolling.get("maxUnavailable");
             if unavailable.exists() {
                 numbers::count_or_percent(errors, &unavailable);
-                if numbers::is_zero(unavailable.value()) {
-                    errors.push(unavailable.invalid("cannot be 0"));
-                }
                 numbers::at_most_all(errors, &unavailable);
             }
         }

@@ -57,7 +57,7 @@ fn generated_selector(errors: &mut Errors, job: &Field<'_>) {
                 .push(FieldError::required(format!("{}.labels[{key}]", template.path()), format!("must be '{want}'"))),
             Some(have) if have != want => errors.push(FieldError::invalid(
                 format!("{}.labels[{key}]", template.path()),
-                have,
+                field.value().clone(),
                 format!("must be '{want}'"),
             )),
             Some(_) => {}
@@ -83,7 +83,7 @@ fn selected_spec(errors: &mut Errors, spec: &Field<'_>) {
     if let Ok(selector) = LabelSelector::from_object(selector.value()) {
         let labels = spec.get("template.metadata.labels");
         if !selector.matches(|key| labels.value().get(key).and_then(Value::as_str)) {
-            errors.push(labels.invalid("`selector` does not match template `labels`"));
+            errors.push(labels.invalid_value(labels.value().clone(), "`selector` does not match template `labels`"));
         }
     }
 }
@@ -113,7 +113,7 @@ fn job_spec(errors: &mut Errors, spec: &Field<'_>) {
     }
     let mode = spec.get("completionMode");
     if mode.exists() {
-        mode.one_of(errors, &["Indexed", "NonIndexed"]);
+        mode.one_of(errors, &["NonIndexed", "Indexed"]);
     }
     let success = &spec.get("successPolicy");
     if mode.str() == "Indexed" {
@@ -146,7 +146,7 @@ fn job_spec(errors: &mut Errors, spec: &Field<'_>) {
             errors.push(policy.invalid("only \"Never\" is supported when podFailurePolicy is specified"));
         }
         "OnFailure" | "Never" => {}
-        _ => errors.push(policy.not_supported(&["Never", "OnFailure"])),
+        _ => errors.push(policy.not_supported(&["OnFailure", "Never"])),
     }
 }
 

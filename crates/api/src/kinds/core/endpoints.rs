@@ -34,6 +34,9 @@ fn validate(errors: &mut Errors, endpoints: &Field<'_>) {
             for address in addresses.items() {
                 let ip = address.get("ip");
                 net::address(errors, &ip);
+                if ip.str().parse::<std::net::IpAddr>().is_err() {
+                    errors.push(ip.invalid("must be a valid IP address"));
+                }
                 net::not_local(errors, &ip);
                 let host = address.get("hostname");
                 if !host.str().is_empty() {

@@ -84,7 +84,7 @@ fn bounds(errors: &mut Errors, limit: &Field<'_>) {
     const ORDER: &[(&str, &str)] = &[
         ("min", "min value"),
         ("defaultRequest", "default request value"),
-        ("default", "default limit value"),
+        ("default", "default value"),
         ("max", "max value"),
     ];
     let amount = |list: &str, resource: &str| -> Option<Quantity> {
@@ -102,16 +102,7 @@ fn bounds(errors: &mut Errors, limit: &Field<'_>) {
             for (high, high_name) in &ORDER[index + 1..] {
                 let (Some(least), Some(most)) = (amount(low, resource), amount(high, resource)) else { continue };
                 if least > most {
-                    // The error stands at the default where one is involved, else at the minimum.
-                    let at = if *low == "min" && *high != "max" { high } else { low };
-                    let field = limit.get(at);
-                    errors.push(field.key(resource).invalid(match *low {
-                        "min" => format!(
-                            "{low_name} {least} is greater than {} {most}",
-                            high_name.replace("default limit", "default")
-                        ),
-                        _ => format!("{low_name} {least} is greater than {high_name} {most}"),
-                    }));
+                    errors.push(out_of_order(limit, resource, (low, low_name, &least), (high, high_name, &most)));
                 }
             }
         }
@@ -122,4 +113,25 @@ fn bounds(errors: &mut Errors, limit: &Field<'_>) {
             errors.push(field.key(resource).invalid(format!("ratio {text} is less than 1")));
         }
     }
+}
+
+/// Upstream's words and place for two bounds in the wrong order.
+fn out_of_order(
+    limit: &Field<'_>,
+    resource: &str,
+    (low, low_name, least): (&str, &str, &Quantity),
+    (high, high_name, most): (&str, &str, &Quantity),
+) -> crate::status::FieldError {
+    let (at, value, high_name) = match (low, high) {
+        ("min", "max") => ("min", least, high_name),
+        ("min", "default") => ("default", least, high_name),
+        ("min", _) => ("defaultRequest", most, high_name),
+        ("defaultRequest", "default") => ("defaultRequest", least, "default limit value"),
+        ("defaultRequest", _) => ("defaultRequest", least, high_name),
+        _ => ("default", most, high_name),
+    };
+    let field = limit.get(at);
+    field
+        .key(resource)
+        .invalid_value(value.to_string(), format!("{low_name} {least} is greater than {high_name} {most}"))
 }

@@ -77,7 +77,8 @@ fn align_ranges(spec: &mut Value) {
 }
 
 fn validate(errors: &mut Errors, node: &Field<'_>) {
-    taints::of_node(errors, &node.get("spec.taints"));
+    // Upstream's path says `metadata`.
+    taints::of_node(errors, &Field::at(node.get("spec.taints").value(), "metadata.taints"));
     ranges(errors, node);
 }
 

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::persistent_volume_claim::access_modes;
 use crate::{
     kind::{Context, Part},
     kinds::{
@@ -11,6 +10,7 @@ use crate::{
         cells, volume,
     },
     validation::{
+        claim::access_modes,
         field::{Errors, Field, same, walk},
         names,
         pod::{self, resources},

@@ -11,8 +11,8 @@ use crate::{
         cells,
     },
     validation::{
+        claim,
         field::{Errors, Field, same, walk},
-        metadata, names,
         pod::resources,
     },
 };
@@ -29,7 +29,7 @@ pub(crate) static KIND: Kind = Kind {
             align_sources(new.member("spec"));
         }
     },
-    validate: |errors, claim, _| validate_spec(errors, &claim.get("spec")),
+    validate: |errors, claim, _| claim::spec(errors, &claim.get("spec")),
     validate_update: Some(validate_update),
     row: Some(|claim, now| {
         let (spec, status) = (&claim["spec"], &claim["status"]);
@@ -60,65 +60,23 @@ pub(crate) fn default(claim: &mut Value) {
 
 /// `dataSource` and `dataSourceRef` say the same: one that is given alone is copied to the other, unless the reference
 /// names a namespace, which the old field cannot.
+///
+/// The old field has only ever meant claims and snapshots: other kinds in it are ignored.
 fn align_sources(spec: &mut Value) {
+    let known = |source: &Value| {
+        matches!(
+            (source.text("apiGroup"), source.text("kind")),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    if spec["dataSourceRef"].is_null() && !known(&spec["dataSource"]) {
+        spec.drop_member("dataSource");
+    }
     let (source, reference) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
     match (source.is_null(), reference.is_null()) {
         (false, true) => spec.set("dataSourceRef", source),
         (true, false) if reference.text("namespace").is_empty() => spec.set("dataSource", reference),
         _ => {}
-    }
-}
-
-const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-
-/// Access modes of a volume or claim: some, known, and the strictest only alone.
-pub(super) fn access_modes(errors: &mut Errors, modes: &Field<'_>) {
-    if modes.is_empty() {
-        errors.push(modes.required("at least 1 access mode is required"));
-    }
-    for mode in modes.list() {
-        if !MODES.contains(&mode.as_str().unwrap_or_default()) {
-            errors.push(crate::status::FieldError::not_supported(modes.path(), mode.clone(), MODES));
-        }
-    }
-    if modes.list().len() > 1 && modes.list().iter().any(|mode| mode == "ReadWriteOncePod") {
-        errors.push(modes.forbidden("may not use ReadWriteOncePod with other access modes"));
-    }
-}
-
-/// A claim's spec; also of claim templates.
-pub(crate) fn validate_spec(errors: &mut Errors, spec: &Field<'_>) {
-    access_modes(errors, &spec.get("accessModes"));
-    metadata::label_selector(errors, &spec.get("selector"));
-    let requests = &spec.get("resources.requests");
-    let storage = requests.key("storage");
-    match resources::parse(storage.value()) {
-        None => errors.push(storage.required("")),
-        Some(size) if size.sign() <= 0 => errors.push(storage.invalid("must be greater than zero")),
-        Some(_) => {}
-    }
-    let class = spec.get("storageClassName");
-    if !class.is_empty() {
-        class.judge(errors, names::dns_subdomain(class.str()));
-    }
-    let mode = spec.get("volumeMode");
-    if mode.exists() {
-        mode.one_of(errors, &["Block", "Filesystem"]);
-    }
-    for name in ["dataSource", "dataSourceRef"] {
-        let source = &spec.get(name);
-        if !source.exists() {
-            continue;
-        }
-        for member in ["name", "kind"] {
-            if source.get(member).is_empty() {
-                errors.push(source.get(member).required(""));
-            }
-        }
-        let group = source.get("apiGroup").str();
-        if group.is_empty() && source.get("kind").str() != "PersistentVolumeClaim" {
-            errors.push(source.invalid("must be 'PersistentVolumeClaim' when referencing the default apiGroup"));
-        }
     }
 }
 
@@ -133,7 +91,7 @@ fn validate_update(errors: &mut Errors, new: &Field<'_>, old: &Field<'_>, cx: &C
         return;
     }
     let (spec, before) = (&new.get("spec"), &old.get("spec"));
-    validate_spec(errors, spec);
+    claim::spec(errors, spec);
     let mut rest = spec.value().clone();
     let bound = old.get("status.phase").str() == "Bound";
     if before.get("volumeName").is_empty() {

@@ -78,7 +78,7 @@ fn validate(errors: &mut Errors, object: &Field<'_>) {
         errors.push(template.required(""));
         return;
     }
-    workload::matching_template(errors, template, selector.value());
+    workload::matching_template_by_map(errors, template, &selector);
     workload::lasting_template(errors, template, "ReplicationController");
 }
 

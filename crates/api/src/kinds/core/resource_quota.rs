@@ -72,6 +72,9 @@ fn amounts(errors: &mut Errors, list: &Field<'_>) {
         if !messages.is_empty() {
             errors.extend(messages.into_iter().map(|message| amount.invalid_value(name, message)));
         } else if !name.contains('/') && !STANDARD.contains(&name) && !name.contains("hugepages-") {
+            if !resources::is_standard(name) {
+                errors.push(amount.invalid_value(name, "must be a standard resource type or fully qualified"));
+            }
             errors.push(amount.invalid_value(name, "must be a standard resource for quota"));
         }
         resources::amount(errors, name, &amount);
@@ -94,7 +97,10 @@ fn validate(errors: &mut Errors, quota: &Field<'_>) {
         }
     }
     let expressions = &spec.get("scopeSelector.matchExpressions");
-    for expression in expressions.items() {
+    for item in expressions.list() {
+        // Upstream's paths leave the index out.
+        let path = expressions.path();
+        let expression = Field::at(item, &path);
         let (scope, operator, values) =
             (expression.get("scopeName"), expression.get("operator"), &expression.get("values"));
         if !SCOPES.contains(&scope.str()) {

@@ -99,7 +99,14 @@ fn json_object(errors: &mut Errors, data: &Field<'_>, key: &str) {
     }
     let bytes = BASE64_STANDARD.decode(value.str()).unwrap_or_default();
     if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
-        errors.push(value.invalid_value("<secret contents redacted>", error.to_string()));
+        let first = bytes.first().copied().map(char::from).unwrap_or_default();
+        let starts = first.is_ascii_digit() || matches!(first, '{' | '[' | '"' | '-' | 't' | 'f' | 'n');
+        let why = match bytes.is_empty() {
+            true => "unexpected end of JSON input".to_string(),
+            false if starts => error.to_string(),
+            false => format!("invalid character {first:?} looking for beginning of value"),
+        };
+        errors.push(value.invalid_value("<secret contents redacted>", why));
     }
 }
 

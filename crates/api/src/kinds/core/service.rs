@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::STATUS,
-    name: names::label_1035_name,
+    name: names::label_name,
     default,
     empty_status: || json!({"loadBalancer": {}}),
     create: |service, _| align_cluster_ips(service, None),

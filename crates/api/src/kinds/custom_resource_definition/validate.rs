@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::{
+    crd,
     kind::{Context, Part},
     kinds::access::Members,
     validation::{
@@ -38,6 +39,7 @@ fn spec(errors: &mut Errors, definition: &Field<'_>) {
     versions(errors, spec);
     accepted_names(errors, &spec.get("names"));
     conversion(errors, spec);
+    errors.extend(crd::validate(definition.value()));
 }
 
 /// Groups of the project itself need a link to the review of their API.
@@ -61,15 +63,14 @@ fn protected(errors: &mut Errors, definition: &Field<'_>, group: &str) {
 
 fn versions(errors: &mut Errors, spec: &Field<'_>) {
     let versions = &spec.get("versions");
-    if versions.is_empty() {
-        errors.push(versions.required("must have at least one version"));
-        return;
-    }
     let mut stored = 0;
     for (index, version) in versions.items().enumerate() {
         let name = version.get("name");
         for message in names::dns_1035_label(name.str()) {
-            errors.push(name.invalid(message));
+            errors.push(name.invalid(message.clone()));
+            if versions.list().len() == 1 {
+                errors.push(crate::status::FieldError::invalid("spec.version", name.str(), message));
+            }
         }
         if versions.list()[..index].iter().any(|other| other["name"] == *name.value()) {
             errors.push(versions.invalid("must contain unique version names"));
@@ -77,16 +78,29 @@ fn versions(errors: &mut Errors, spec: &Field<'_>) {
         stored += usize::from(version.get("storage").is_true());
         let schema = version.get("schema.openAPIV3Schema");
         if !schema.exists() {
-            errors.push(schema.required("schemas are required"));
+            errors.push(schema.required(""));
         }
         if version.get("deprecationWarning").exists() && !version.get("deprecated").is_true() {
             errors.push(version.get("deprecationWarning").invalid("can only be set for deprecated versions"));
         }
-        columns(errors, &version.get("additionalPrinterColumns"));
-        scale(errors, &version.get("subresources.scale"));
+        // What all versions share is reported at the spec, and a single version shares everything.
+        let prefix = if versions.list().len() == 1 { "spec".to_string() } else { version.path() };
+        let at = |name: &str| format!("{prefix}.{name}");
+        let (column_path, scale_path) = (at("additionalPrinterColumns"), at("subresources.scale"));
+        columns(errors, &Field::at(version.get("additionalPrinterColumns").value(), &column_path));
+        scale(errors, &Field::at(version.get("subresources.scale").value(), &scale_path));
     }
     if stored != 1 {
-        errors.push(versions.invalid("must have exactly one version marked as storage version"));
+        errors.push(
+            versions.invalid_value(versions.value().clone(), "must have exactly one version marked as storage version"),
+        );
+    }
+    if stored == 0 {
+        errors.push(crate::status::FieldError::invalid(
+            "status.storedVersions",
+            Value::Null,
+            "must have at least one stored version",
+        ));
     }
     if !spec.value()["preserveUnknownFields"].is_null() && spec.get("preserveUnknownFields").is_true() {
         errors.push(spec.get("preserveUnknownFields").invalid(
@@ -97,19 +111,18 @@ fn versions(errors: &mut Errors, spec: &Field<'_>) {
 
 fn columns(errors: &mut Errors, columns: &Field<'_>) {
     const TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
-    const FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
     for column in columns.items() {
         if column.get("name").is_empty() {
             errors.push(column.get("name").required(""));
         }
-        column.get("type").required_one_of(errors, TYPES);
-        let format = column.get("format");
-        if !format.is_empty() {
-            format.one_of(errors, FORMATS);
+        let kind = column.get("type");
+        if kind.is_empty() {
+            errors.push(kind.required(format!("must be one of {}", TYPES.join(","))));
+        } else if !TYPES.contains(&kind.str()) {
+            errors.push(kind.invalid(format!("must be one of {}", TYPES.join(","))));
         }
-        let path = column.get("jsonPath");
-        if path.is_empty() {
-            errors.push(path.required(""));
+        if column.get("jsonPath").is_empty() {
+            errors.push(column.get("JSONPath").required(""));
         }
     }
 }
@@ -127,6 +140,7 @@ fn scale(errors: &mut Errors, scale: &Field<'_>) {
         match path.str() {
             "" if required => errors.push(path.required("")),
             "" => {}
+            text if !text.starts_with('.') => errors.push(path.invalid("must be a simple json path starting with .")),
             text if !text.starts_with(prefix) => {
                 errors.push(path.invalid(format!("should be a json path under {}", prefix.trim_end_matches('.'))));
             }
@@ -140,8 +154,16 @@ fn scale(errors: &mut Errors, scale: &Field<'_>) {
 
 fn accepted_names(errors: &mut Errors, names_field: &Field<'_>) {
     let judged = |name: &'static str| names_field.get(name);
+    for name in ["plural", "singular", "kind", "listKind"] {
+        if names_field.get(name).is_empty() {
+            errors.push(names_field.get(name).required(""));
+        }
+    }
     for name in ["plural", "singular"] {
         let field = names_field.get(name);
+        if field.is_empty() {
+            continue;
+        }
         let messages = names::dns_1035_label(field.str());
         if !messages.is_empty() {
             errors.push(field.invalid(messages.join(",")));
@@ -149,6 +171,9 @@ fn accepted_names(errors: &mut Errors, names_field: &Field<'_>) {
     }
     for name in ["kind", "listKind"] {
         let field = names_field.get(name);
+        if field.is_empty() {
+            continue;
+        }
         let messages = names::dns_1035_label(&field.str().to_lowercase());
         if !messages.is_empty() {
             errors.push(
@@ -156,7 +181,7 @@ fn accepted_names(errors: &mut Errors, names_field: &Field<'_>) {
             );
         }
     }
-    if judged("kind").str() == judged("listKind").str() {
+    if !judged("kind").is_empty() && judged("kind").str() == judged("listKind").str() {
         errors.push(judged("listKind").invalid("kind and listKind may not be the same"));
     }
     for list in ["shortNames", "categories"] {
@@ -185,13 +210,14 @@ fn conversion(errors: &mut Errors, spec: &Field<'_>) {
     }
     let config = &webhook.get("clientConfig");
     if !config.exists() {
+        let config = conversion.get("webhookClientConfig");
         errors.push(config.required("required when strategy is set to Webhook"));
     } else if config.get("url").exists() == config.get("service").exists() {
         errors.push(config.required("exactly one of url or service is required"));
     }
     let versions = &webhook.get("conversionReviewVersions");
     if versions.is_empty() {
-        errors.push(versions.required("required when strategy is set to Webhook"));
+        errors.push(conversion.get("conversionReviewVersions").required(""));
     } else if !versions.list().iter().any(|version| version == "v1" || version == "v1beta1") {
         errors.push(versions.invalid("must include at least one of v1, v1beta1"));
     }

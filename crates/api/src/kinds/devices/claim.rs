@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::validate;
 use crate::{
     kind::{Context, Part},
     kinds::{
@@ -23,6 +24,7 @@ pub(crate) static CLAIM: Kind = Kind {
         }
     },
     update,
+    validate: |errors, claim, _| validate::devices(errors, &claim.get("spec.devices")),
     validate_update: Some(|errors, new, old, cx| {
         if cx.part == Part::Main {
             new.get("spec").immutable(errors, &old.get("spec"));
@@ -38,6 +40,7 @@ pub(crate) static TEMPLATE: Kind = Kind {
         spec.object("metadata");
         default_spec(spec.member("spec"));
     },
+    validate: |errors, template, _| validate::devices(errors, &template.get("spec.spec.devices")),
     validate_update: Some(|errors, new, old, _| {
         new.get("spec").immutable(errors, &old.get("spec"));
     }),

@@ -1,5 +1,6 @@
 //! DeviceClass: a named choice of devices, with their configuration.
 
+use super::validate;
 use crate::kinds::{
     builtin::{Kind, Shape},
     cells,
@@ -7,6 +8,7 @@ use crate::kinds::{
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::GENERATION,
+    validate: |errors, class, _| validate::selectors(errors, &class.get("spec.selectors")),
     row: Some(|class, now| vec![cells::name(class), cells::age(class, now)]),
     ..Kind::PLAIN
 };

@@ -1,5 +1,6 @@
 //! ResourceSlice: the devices of one pool that a driver publishes.
 
+use super::validate;
 use crate::kinds::{
     access::Members,
     builtin::{Kind, Shape},
@@ -8,6 +9,7 @@ use crate::kinds::{
 
 pub(crate) static KIND: Kind = Kind {
     shape: Shape::GENERATION,
+    validate: |errors, slice, _| validate::slice(errors, &slice.get("spec")),
     validate_update: Some(|errors, new, old, _| {
         for name in ["spec.nodeName", "spec.driver", "spec.pool.name", "spec.nodeSelector", "spec.allNodes"] {
             new.get(name).immutable(errors, &old.get(name));

@@ -1,9 +1,13 @@
 //! FlowSchema: which requests go to which priority level.
 
-use crate::kinds::{
-    access::Members,
-    builtin::{Kind, RESET_FOR_STATUS, Shape},
-    cells,
+use super::validate;
+use crate::{
+    kind::Part,
+    kinds::{
+        access::Members,
+        builtin::{Kind, RESET_FOR_STATUS, Shape},
+        cells,
+    },
 };
 
 pub(crate) static KIND: Kind = Kind {
@@ -11,6 +15,12 @@ pub(crate) static KIND: Kind = Kind {
     default: |schema| {
         schema.member("spec").fill_zero("matchingPrecedence", 1000);
     },
+    validate: |errors, schema, _| validate::schema(errors, schema),
+    validate_update: Some(|errors, new, _, cx| {
+        if cx.part != Part::Status {
+            validate::schema(errors, new);
+        }
+    }),
     row: Some(|schema, now| {
         let spec = &schema["spec"];
         let dangling = schema["status"]["conditions"]

@@ -2,10 +2,14 @@
 
 use serde_json::Value;
 
-use crate::kinds::{
-    access::Members,
-    builtin::{Kind, RESET_FOR_STATUS, Shape},
-    cells,
+use super::validate;
+use crate::{
+    kind::Part,
+    kinds::{
+        access::Members,
+        builtin::{Kind, RESET_FOR_STATUS, Shape},
+        cells,
+    },
 };
 
 pub(crate) static KIND: Kind = Kind {
@@ -27,6 +31,12 @@ pub(crate) static KIND: Kind = Kind {
             queuing.fill_zero("queueLengthLimit", 50);
         }
     },
+    validate: |errors, level, _| validate::level(errors, level),
+    validate_update: Some(|errors, new, _, cx| {
+        if cx.part != Part::Status {
+            validate::level(errors, new);
+        }
+    }),
     row: Some(|level, now| {
         let spec = &level["spec"];
         let limited = &spec["limited"];

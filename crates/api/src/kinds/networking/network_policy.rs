@@ -57,14 +57,14 @@ fn validate(errors: &mut Errors, spec: &Field<'_>) {
         return;
     }
     for kind in types.items() {
-        kind.one_of(errors, &["Egress", "Ingress"]);
+        kind.one_of(errors, &["Ingress", "Egress"]);
     }
 }
 
 fn port(errors: &mut Errors, item: &Field<'_>) {
     let (protocol, port, end) = (item.get("protocol"), item.get("port"), item.get("endPort"));
     if protocol.exists() {
-        protocol.one_of(errors, &["SCTP", "TCP", "UDP"]);
+        protocol.one_of(errors, &["TCP", "UDP", "SCTP"]);
     }
     if port.exists() {
         net::port_or_name(errors, &port);

@@ -35,7 +35,7 @@ fn ranges(errors: &mut Errors, cidr: &Field<'_>) {
             let six = |range: &Value| range.as_str().unwrap_or_default().contains(':');
             if six(first) == six(second) {
                 errors.push(ranges.invalid(
-                    "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
+                    "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
                 ));
             }
         }

@@ -14,8 +14,8 @@ use crate::{
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 pub(crate) static ROLE_BINDING: Kind = Kind {
-    validate: |errors, binding, _| validate(errors, binding, &["ClusterRole", "Role"]),
-    validate_update: Some(|errors, new, old, cx| update(errors, new, old, cx, &["ClusterRole", "Role"])),
+    validate: |errors, binding, _| validate(errors, binding, &["Role", "ClusterRole"]),
+    validate_update: Some(|errors, new, old, cx| update(errors, new, old, cx, &["Role", "ClusterRole"])),
     ..BOTH
 };
 
@@ -79,7 +79,7 @@ fn validate(errors: &mut Errors, binding: &Field<'_>, kinds: &[&str]) {
             "User" | "Group" => {
                 group.one_of(errors, &[GROUP]);
             }
-            _ => errors.push(subject.get("kind").not_supported(&["Group", "ServiceAccount", "User"])),
+            _ => errors.push(subject.get("kind").not_supported(&["ServiceAccount", "User", "Group"])),
         }
     }
 }

@@ -17,7 +17,6 @@ struct Around<'a> {
     restart_policy: &'a str,
     grace_s: Option<i64>,
     host_users: bool,
-    system: &'a str,
 }
 
 /// All three lists of a pod's spec.
@@ -28,7 +27,6 @@ pub(super) fn all(errors: &mut Errors, spec: &Field<'_>, volumes: &Volumes<'_>, 
         restart_policy: spec.get("restartPolicy").str(),
         grace_s: spec.get("terminationGracePeriodSeconds").int(),
         host_users: spec.get("hostUsers").value().as_bool().unwrap_or(true),
-        system: spec.get("os.name").str(),
     };
     let regular = &spec.get("containers");
     if regular.is_empty() {
@@ -159,7 +157,7 @@ fn common(errors: &mut Errors, container: &Field<'_>, around: &Around<'_>) {
     if container.get("image").is_empty() {
         errors.push(container.get("image").required(""));
     }
-    container.get("terminationMessagePolicy").required_one_of(errors, &["FallbackToLogsOnError", "File"]);
+    container.get("terminationMessagePolicy").required_one_of(errors, &["File", "FallbackToLogsOnError"]);
     ports(errors, &container.get("ports"));
     env::variables(errors, &container.get("env"));
     env::sources(errors, &container.get("envFrom"));
@@ -227,10 +225,6 @@ fn lifecycle_and_probes(errors: &mut Errors, container: &Field<'_>, around: &Aro
         if handler.exists() {
             probe::handler(errors, &handler, around.grace_s);
         }
-    }
-    let signal = lifecycle.get("stopSignal");
-    if signal.exists() && around.system.is_empty() {
-        errors.push(signal.forbidden("may not be set for containers with empty `spec.os.name`"));
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = container.get(name);

@@ -68,7 +68,8 @@ fn http_get(errors: &mut Errors, get: &Field<'_>) {
 
 fn sleep(errors: &mut Errors, sleep: &Field<'_>, grace_s: Option<i64>) {
     let seconds = sleep.get("seconds").int().unwrap_or(0);
-    if let Some(grace_s) = grace_s
+    // A negative grace period counts as one second.
+    if let Some(grace_s) = grace_s.map(|grace_s| if grace_s < 0 { 1 } else { grace_s })
         && !(0..=grace_s).contains(&seconds)
     {
         errors.push(sleep.invalid_value(

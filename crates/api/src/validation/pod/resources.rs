@@ -10,6 +10,14 @@ use crate::{
     },
 };
 
+/// The fixed cost of a pod's sandbox. Upstream reports it under `limits`.
+pub(crate) fn overhead(errors: &mut Errors, overhead: &Field<'_>, path: &str) {
+    let limits = Field::at(overhead.value(), path);
+    for (name, value) in limits.entries() {
+        amount(errors, name, &value);
+    }
+}
+
 /// The quantity there; none when absent or no quantity.
 pub fn parse(value: &Value) -> Option<Quantity> {
     match value {
@@ -33,6 +41,11 @@ fn may_overcommit(name: &str) -> bool {
     is_native(name) && !is_hugepages(name)
 }
 
+/// A name that stands without a domain.
+pub(crate) fn is_standard(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "ephemeral-storage" | "storage" | "pods" | "services") || is_hugepages(name)
+}
+
 /// Devices and such: `example.com/gpu`.
 pub(crate) fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
@@ -42,11 +55,11 @@ pub(crate) fn is_extended(name: &str) -> bool {
 pub(crate) fn amount(errors: &mut Errors, resource: &str, amount: &Field<'_>) {
     let Some(quantity) = parse(amount.value()) else { return };
     if quantity.sign() < 0 {
-        errors.push(amount.invalid("must be greater than or equal to 0"));
+        errors.push(amount.invalid_value(quantity.to_string(), "must be greater than or equal to 0"));
     }
     let whole = resource == "pods" || resource == "services" || is_extended(resource);
     if whole && quantity.milli_value() % 1000 != 0 {
-        errors.push(amount.invalid("must be an integer"));
+        errors.push(amount.invalid_value(quantity.to_string(), "must be an integer"));
     }
 }
 
@@ -60,7 +73,7 @@ fn container_resource_name(errors: &mut Errors, name: &str, at: &Field<'_>) {
     let known = matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_hugepages(name);
     if !name.contains('/') {
         if !known {
-            if !matches!(name, "storage" | "pods" | "services") {
+            if !is_standard(name) {
                 errors.push(at.invalid_value(name, "must be a standard resource type or fully qualified"));
             }
             errors.push(at.invalid_value(name, "must be a standard resource for containers"));
@@ -82,7 +95,12 @@ pub(super) fn of_container(errors: &mut Errors, resources: &Field<'_>, claims: &
         if name.is_empty() {
             errors.push(name.required(""));
         } else if !claims.contains(&name.str()) {
-            errors.push(name.not_found());
+            let mut error = crate::status::FieldError::not_found(claim.path(), name.str());
+            error.detail = "must be one of the names in pod.spec.resourceClaims".into();
+            if claims.is_empty() {
+                error.detail += " which is empty";
+            }
+            errors.push(error);
         }
         if list.list()[..index].contains(claim.value()) {
             errors.push(claim.duplicate());
@@ -163,7 +181,11 @@ pub(super) fn of_pod(errors: &mut Errors, spec: &Field<'_>) {
     for list in [limits, &resources.get("requests")] {
         for (name, value) in list.entries() {
             if !matches!(name, "cpu" | "memory") && !is_hugepages(name) {
-                errors.push(value.not_supported(&["cpu", "hugepages-", "memory"]));
+                errors.push(crate::status::FieldError::not_supported(
+                    value.path(),
+                    name,
+                    &["cpu", "hugepages-", "memory"],
+                ));
             }
         }
     }

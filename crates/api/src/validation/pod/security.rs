@@ -30,7 +30,7 @@ pub(super) fn of_pod(errors: &mut Errors, spec: &Field<'_>) {
     let known: [(&str, &[&str]); 3] = [
         ("fsGroupChangePolicy", &["Always", "OnRootMismatch"]),
         ("supplementalGroupsPolicy", &["Merge", "Strict"]),
-        ("seLinuxChangePolicy", &["MountOption", "Recursive"]),
+        ("seLinuxChangePolicy", &["Recursive"]),
     ];
     for (name, known) in known {
         let policy = context.get(name);

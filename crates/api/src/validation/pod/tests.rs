@@ -90,7 +90,7 @@ fn the_rest_of_the_spec() {
     check(
         json!({"restartPolicy": "Sometimes"}),
         &[
-            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
         ],
     );
     check(

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::env;
 use crate::validation::{
+    claim,
     field::{Errors, Field},
-    metadata, names,
+    names,
 };
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -37,6 +38,12 @@ impl<'a> Volumes<'a> {
             match name {
                 "" => errors.push(volume.get("name").required("")),
                 text => volume.get("name").judge(errors, names::dns_label(text)),
+            }
+            if !pod_name.is_empty() && value["ephemeral"].is_object() {
+                let claim = format!("{pod_name}-{name}");
+                for message in names::dns_subdomain(&claim) {
+                    errors.push(volume.get("name").invalid(format!("PVC name {claim:?}: {message}")));
+                }
             }
             if by_name.contains_key(name) {
                 errors.push(volume.get("name").duplicate());
@@ -82,10 +89,16 @@ impl<'a> Volumes<'a> {
             if !sub.is_empty() && !expression.is_empty() {
                 errors.push(expression.invalid("subPathExpr and subPath are mutually exclusive"));
             }
+            let start = errors.len();
             for path in [sub, expression].into_iter().filter(|path| !path.is_empty()) {
                 descending_path(errors, &path);
             }
             propagation(errors, &mount, privileged);
+            // Upstream reports these at the list.
+            let (item, list) = (mount.path(), mounts.path());
+            for error in &mut errors[start..] {
+                error.field = error.field.replacen(&item, &list, 1);
+            }
         }
     }
 
@@ -244,6 +257,12 @@ fn source(errors: &mut Errors, volume: &Field<'_>) {
                     errors.push(path.invalid("must be an absolute path"));
                 }
             }
+            "ephemeral" => {
+                let template = &source.get("volumeClaimTemplate");
+                if template.exists() {
+                    claim::spec(errors, &template.get("spec"));
+                }
+            }
             "image" => {
                 let reference = source.get("reference");
                 if reference.is_empty() {
@@ -330,21 +349,25 @@ fn downward_file(errors: &mut Errors, file: &Field<'_>, owner: &Field<'_>) {
     }
 }
 
+/// Kinds of projected source, in the order in which their paths are compared.
+const PROJECTIONS: &[&str] =
+    &["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+
 fn projected(errors: &mut Errors, projected: &Field<'_>) {
     mode(errors, &projected.get("defaultMode"));
     let sources = &projected.get("sources");
     let mut paths: HashSet<String> = HashSet::new();
     for source in sources.items() {
         let mut kinds = 0;
-        for (name, value) in source.map().into_iter().flatten() {
-            if value.is_null() {
+        for name in PROJECTIONS {
+            if !source.get(name).exists() {
                 continue;
             }
             kinds += 1;
             let part = &source.get(name);
             let mut written: Vec<(String, &str)> = Vec::new();
             let items = &part.get("items");
-            match name.as_str() {
+            match *name {
                 "secret" | "configMap" => {
                     if part.get("name").is_empty() {
                         errors.push(part.get("name").required(""));
@@ -361,11 +384,7 @@ fn projected(errors: &mut Errors, projected: &Field<'_>) {
                     }
                     written.extend(paths_of(items).map(|path| (path, "")));
                 }
-                "serviceAccountToken" => token(errors, part),
-                "clusterTrustBundle" => {
-                    trust_bundle(errors, part);
-                    written.push((part.get("path").str().to_string(), ""));
-                }
+                "serviceAccountToken" => token(errors, part, projected),
                 _ => {}
             }
             for (path, owner) in written {
@@ -385,7 +404,8 @@ fn paths_of(items: &Field<'_>) -> impl Iterator<Item = String> {
     items.list().iter().filter_map(|item| item["path"].as_str().map(str::to_string))
 }
 
-fn token(errors: &mut Errors, token: &Field<'_>) {
+/// A service account's token. Its path is reported at the volume, as upstream does.
+fn token(errors: &mut Errors, token: &Field<'_>, volume: &Field<'_>) {
     let seconds = token.get("expirationSeconds");
     let number = seconds.int().unwrap_or(0);
     if number < TOKEN_SECONDS_MIN {
@@ -395,26 +415,13 @@ fn token(errors: &mut Errors, token: &Field<'_>) {
         errors.push(seconds.invalid("may not specify a duration larger than 2^32 seconds"));
     }
     let path = token.get("path");
+    let start = errors.len();
     if path.is_empty() {
         errors.push(path.required(""));
     } else {
         plain_path(errors, &path);
     }
-}
-
-fn trust_bundle(errors: &mut Errors, bundle: &Field<'_>) {
-    let (name, signer) = (bundle.get("name"), bundle.get("signerName"));
-    match (name.exists(), signer.exists()) {
-        (true, true) => errors.push(bundle.invalid("only one of name and signerName may be used")),
-        (false, false) => errors.push(bundle.required("either name or signerName must be specified")),
-        (true, false) if bundle.get("labelSelector").exists() => {
-            errors.push(bundle.get("labelSelector").invalid("labelSelector must be unset if name is specified"))
-        }
-        _ => metadata::label_selector(errors, &bundle.get("labelSelector")),
+    for error in &mut errors[start..] {
+        error.field = format!("{}.path", volume.path());
     }
-    let path = bundle.get("path");
-    if path.is_empty() {
-        errors.push(path.required(""));
-    }
-    plain_path(errors, &path);
 }

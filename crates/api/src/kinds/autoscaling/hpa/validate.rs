@@ -12,11 +12,11 @@ use crate::{
 const WINDOW_SECONDS_MAX: i64 = 3600;
 const PERIOD_SECONDS_MAX: i64 = 1800;
 const SOURCES: &[(&str, &str)] = &[
-    ("Object", "object"),
+    ("ContainerResource", "containerResource"),
     ("External", "external"),
+    ("Object", "object"),
     ("Pods", "pods"),
     ("Resource", "resource"),
-    ("ContainerResource", "containerResource"),
 ];
 
 pub(super) fn spec(errors: &mut Errors, scaler: &Field<'_>) {
@@ -34,7 +34,12 @@ pub(super) fn spec(errors: &mut Errors, scaler: &Field<'_>) {
     if min.int().is_some_and(|number| most < number) {
         errors.push(max.invalid_value(most, "must be greater than or equal to `minReplicas`"));
     }
-    reference(errors, &spec.get("scaleTargetRef"));
+    let target = &spec.get("scaleTargetRef");
+    reference(errors, target);
+    let version = target.get("apiVersion");
+    if !version.str().contains('/') && target.get("kind").str() != "ReplicationController" {
+        errors.push(version.invalid("apiVersion must specify API group"));
+    }
     let metrics = &spec.get("metrics");
     for item in metrics.items() {
         metric(errors, &item);
@@ -84,7 +89,8 @@ fn metric(errors: &mut Errors, metric: &Field<'_>) {
         source(errors, &metric.get(first), first);
     }
     match expected {
-        None => errors.push(kind.not_supported(&known)),
+        // Said twice, as upstream does.
+        None => errors.extend([kind.not_supported(&known), kind.not_supported(&known)]),
         Some(member) if !metric.get(member).exists() => {
             errors.push(metric.get(member).required("must populate information for the given metric source"));
         }

@@ -120,9 +120,6 @@ fn ports(errors: &mut Errors, spec: &Field<'_>, kind: &str) {
         if protocol.exists() {
             protocol.judge(errors, names::qualified_name(protocol.str()));
         }
-        if kind == "LoadBalancer" && port.get("port").int() == Some(10250) {
-            errors.push(port.invalid("may not expose port 10250 externally since it is used by kubelet"));
-        }
         let node_port = port.get("nodePort");
         let node_number = node_port.int().unwrap_or(0);
         if matches!(kind, "ClusterIP" | "ExternalName") && node_number != 0 {
@@ -213,15 +210,21 @@ fn cluster_addresses(errors: &mut Errors, spec: &Field<'_>) {
     }
 }
 
+/// Upstream capitalizes the field's name in these paths.
 fn source_ranges(errors: &mut Errors, spec: &Field<'_>, kind: &str) {
-    let ranges = &spec.get("loadBalancerSourceRanges");
+    let path = format!("{}.LoadBalancerSourceRanges", spec.path());
+    let ranges = &Field::at(spec.get("loadBalancerSourceRanges").value(), &path);
     if !ranges.is_empty() && kind != "LoadBalancer" {
         errors.push(ranges.forbidden("may only be used when `type` is 'LoadBalancer'"));
     }
     for range in ranges.items() {
         // Blanks around a range have always been tolerated here.
-        if range.str().trim().parse::<ipnet::IpNet>().is_err() {
-            errors.push(range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
+        match range.str().trim().parse::<ipnet::IpNet>() {
+            Err(_) => errors.push(range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")),
+            Ok(net) if net.addr() != net.network() => {
+                errors.push(range.invalid("must not have bits set beyond the prefix length"));
+            }
+            Ok(_) => {}
         }
     }
 }
@@ -253,7 +256,7 @@ fn policies(errors: &mut Errors, spec: &Field<'_>, kind: &str) {
     }
     let distribution = spec.get("trafficDistribution");
     if distribution.exists() {
-        distribution.one_of(errors, &["PreferClose", "PreferSameNode", "PreferSameZone"]);
+        distribution.one_of(errors, &["PreferClose", "PreferSameZone", "PreferSameNode"]);
     }
 }
 

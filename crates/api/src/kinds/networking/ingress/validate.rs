@@ -140,7 +140,7 @@ fn backend(errors: &mut Errors, backend: &Field<'_>) {
             let name = service.get("name");
             match name.str() {
                 "" => errors.push(name.required("")),
-                text => name.judge(errors, names::dns_1035_label(text)),
+                text => name.judge(errors, names::dns_label(text)),
             }
             let (port_name, number) = (service.get("port.name"), service.get("port.number"));
             match (port_name.str(), number.int().unwrap_or(0)) {
