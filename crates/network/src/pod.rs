@@ -18,6 +18,7 @@ mod links;
 mod rules;
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
@@ -72,17 +73,20 @@ pub enum Error {
 pub struct PodNetwork {
     config: Config,
     addresses: Mutex<Addresses>,
+    /// Pods with host ports: others are taken off without a look at the rules.
+    exposed: Mutex<HashSet<Ipv4Addr>>,
 }
 
 impl PodNetwork {
     /// Makes the bridge and the rules, or adopts those of an earlier process.
     pub async fn new(config: Config) -> Result<Self, Error> {
         let addresses = Addresses::open(&config.state_dir, config.cidr)?;
-        let network = Self { config, addresses: Mutex::new(addresses) };
-        network.set_sysctls();
+        let network = Self { config, addresses: Mutex::new(addresses), exposed: Mutex::default() };
+        let bridged_seen = set_sysctls().await;
         links::bridge(&network.bridge(), network.gateway(), network.config.cidr.prefix_len(), network.config.mtu)
             .await?;
-        rules::base(&network.config, &network.bridge()).await?;
+        rules::base(&network.config, &network.bridge(), bridged_seen).await?;
+        *network.exposed.lock() = rules::pods_with_host_ports(&network.config).await?;
         Ok(network)
     }
 
@@ -121,21 +125,37 @@ impl PodNetwork {
         })
         .await;
         if let Err(error) = made {
-            self.addresses.lock().release(sandbox)?;
+            self.undo(sandbox).await;
             return Err(error);
         }
+        if self.exposed.lock().remove(&address) {
+            // What an earlier owner of the address left would be in the way.
+            rules::remove_host_ports(&self.config, address).await?;
+        }
         if !ports.is_empty() {
-            rules::add_host_ports(&self.config, address, ports).await?;
+            self.exposed.lock().insert(address);
+            if let Err(error) = rules::add_host_ports(&self.config, address, ports).await {
+                self.undo(sandbox).await;
+                return Err(error);
+            }
         }
         Ok(vec![IpAddr::V4(address)])
+    }
+
+    /// After a failed setup, whose error is the one to tell.
+    async fn undo(&self, sandbox: &str) {
+        if let Err(error) = self.teardown(sandbox).await {
+            tracing::warn!(sandbox, error = &error as &dyn std::error::Error, "left on the pod network");
+        }
     }
 
     /// Takes a sandbox off the network; does nothing twice.
     pub async fn teardown(&self, sandbox: &str) -> Result<(), Error> {
         links::delete(&self.link_name(sandbox)).await?;
         let address = self.addresses.lock().address(sandbox);
-        if let Some(address) = address {
+        if let Some(address) = address.filter(|address| self.exposed.lock().contains(address)) {
             rules::remove_host_ports(&self.config, address).await?;
+            self.exposed.lock().remove(&address);
         }
         self.addresses.lock().release(sandbox)
     }
@@ -162,28 +182,35 @@ impl PodNetwork {
         let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         format!("{}{digits}", self.config.prefix)
     }
-
-    fn set_sysctls(&self) {
-        let settings = [
-            ("net/ipv4/ip_forward", "1"),
-            // A pod's packet to a Service and the answer both cross the bridge: without this the answer skips the rules.
-            ("net/bridge/bridge-nf-call-iptables", "1"),
-        ];
-        for (name, value) in settings {
-            set_sysctl(name, value);
-        }
-    }
 }
 
-/// Writes a sysctl unless it has the value; a kernel without it is told once in the log.
-pub(crate) fn set_sysctl(name: &str, value: &str) {
+/// Lets the kernel route for pods. Gives whether bridged packets pass through the rules.
+async fn set_sysctls() -> bool {
+    const BRIDGED: &str = "net/bridge/bridge-nf-call-iptables";
+    set_sysctl("net/ipv4/ip_forward", "1");
+    let known = || Path::new("/proc/sys").join(BRIDGED).exists();
+    if !known() {
+        // In a module on most distributions; the answer is whether the sysctl is there afterwards.
+        let _ = tokio::process::Command::new("modprobe").arg("br_netfilter").output().await;
+    }
+    if !known() {
+        tracing::warn!("no br_netfilter: behind a Service, pods see the node's address instead of the client pod's");
+        return false;
+    }
+    set_sysctl(BRIDGED, "1")
+}
+
+/// Writes a sysctl unless it has the value, and gives whether it has it now.
+pub(crate) fn set_sysctl(name: &str, value: &str) -> bool {
     let path = Path::new("/proc/sys").join(name);
     if std::fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
-        return;
+        return true;
     }
-    if let Err(error) = std::fs::write(&path, value) {
+    let written = std::fs::write(&path, value);
+    if let Err(error) = &written {
         tracing::warn!(sysctl = name, value, %error, "cannot set");
     }
+    written.is_ok()
 }
 
 fn bridge_name(prefix: &str) -> String {

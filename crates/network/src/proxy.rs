@@ -12,7 +12,7 @@
 //!   address . protocol . port      in @refused    -> reject (no endpoints), or drop (none on this node)
 //!   a Service's address on a port that it does not have -> reject
 //! postrouting (nat)
-//!   marked, or a pod that reached itself -> masquerade
+//!   marked -> masquerade             (a pod that reached itself: see the pod network's rules)
 //! ```
 //!
 //! The maps are flat: a change costs what changed, never the number of Services. Chains exist for each number of
@@ -21,6 +21,7 @@
 //! Reads: Service, EndpointSlice, Node (its zone).  Invariant: `applied` is what the kernel has; after a refused
 //! transaction everything is loaded anew.
 
+mod claims;
 mod conntrack;
 mod health;
 mod model;
@@ -29,7 +30,10 @@ mod rules;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,8 +49,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    claims::Claims,
     model::{Desired, Place},
-    rules::{Table, difference},
+    rules::{Difference, Table, difference},
 };
 use crate::nft;
 
@@ -68,6 +73,8 @@ pub struct Config {
 #[derive(Default)]
 struct Dirty {
     services: Mutex<BTreeSet<Key>>,
+    /// Where this node is has changed, and with it the choice of endpoints of every Service.
+    place: AtomicBool,
     changed: Notify,
 }
 
@@ -102,6 +109,7 @@ struct Proxy {
     nodes: Informer<Node>,
     node_name: String,
     applied: HashMap<Key, Desired>,
+    claims: Claims,
     health: health::Checks,
     metrics: Metrics,
 }
@@ -123,6 +131,13 @@ pub async fn run(config: Config) {
             }
         }
     });
+    let mark = Arc::clone(&dirty);
+    nodes.on_change(move |change| {
+        if change.old.as_deref().and_then(zone_of) != change.new.as_deref().and_then(zone_of) {
+            mark.place.store(true, Ordering::Release);
+            mark.changed.notify_one();
+        }
+    });
     let synced = async {
         services.synced().await;
         slices.synced().await;
@@ -139,12 +154,14 @@ pub async fn run(config: Config) {
         nodes,
         node_name: config.node_name.clone(),
         applied: HashMap::new(),
+        claims: Claims::default(),
         health: health::Checks::default(),
         metrics: Metrics::new(),
     };
     let mut whole = true;
     loop {
         let keys = std::mem::take(&mut *dirty.services.lock());
+        whole |= dirty.place.swap(false, Ordering::AcqRel);
         let done = if whole { proxy.load().await } else { proxy.update(keys).await };
         whole = match done {
             Ok(()) => false,
@@ -165,6 +182,10 @@ pub async fn run(config: Config) {
     }
 }
 
+fn zone_of(node: &Node) -> Option<String> {
+    node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()
+}
+
 /// The Service that a slice belongs to, for slices of IPv4 addresses.
 fn service_of(slice: &EndpointSlice) -> Option<Key> {
     let name = slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?;
@@ -175,60 +196,69 @@ impl Proxy {
     fn desired(&self, key: &Key) -> Option<Desired> {
         let service = self.services.get(key)?;
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
-        let node = self.nodes.get(&Key::new("", &self.node_name));
-        let zone =
-            node.as_ref().and_then(|node| node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned());
+        let zone = self.nodes.get(&Key::new("", &self.node_name)).as_deref().and_then(zone_of);
         let place = Place { node: self.node_name.clone(), zone };
         Some(model::desired(key, &service, &slices, &place))
     }
 
     /// Replaces the whole table.
     async fn load(&mut self) -> Result<(), nft::Error> {
-        self.applied.clear();
         self.table.forget_chains();
+        self.claims = Claims::default();
         let mut all = HashMap::new();
         for service in self.services.list() {
             let key = Key::of(&*service);
-            if let Some(desired) = self.desired(&key) {
+            if let Some(mut desired) = self.desired(&key) {
+                self.claims.settle(&key, &mut desired);
                 all.insert(key, desired);
             }
         }
         let mut text = self.table.base();
-        let mut elements = String::new();
+        let mut elements = Difference::default();
         for desired in all.values() {
             text += &self.table.chains_for(desired);
-            elements += &difference(self.table.name(), &Desired::default(), desired);
+            elements.add(&difference(self.table.name(), &Desired::default(), desired));
         }
-        nft::apply(&(text + &elements)).await?;
+        nft::apply(&(text + &elements.text())).await?;
+        let empty = Desired::default();
+        let before = std::mem::take(&mut self.applied);
+        let stale: Vec<_> =
+            before.iter().flat_map(|(key, old)| conntrack::stale(old, all.get(key).unwrap_or(&empty))).collect();
+        for key in before.keys().filter(|key| !all.contains_key(*key)) {
+            self.health.set(key, None);
+        }
         for (key, desired) in &all {
             self.health.set(key, desired.health.clone());
         }
         self.applied = all;
+        conntrack::forget(&stale).await;
         self.finish();
         Ok(())
     }
 
     /// Applies what changed of some Services, in one transaction.
-    async fn update(&mut self, keys: BTreeSet<Key>) -> Result<(), nft::Error> {
-        let (mut chains, mut elements) = (String::new(), String::new());
+    async fn update(&mut self, mut keys: BTreeSet<Key>) -> Result<(), nft::Error> {
+        let mut chains = String::new();
+        let mut elements = Difference::default();
         let mut stale = Vec::new();
-        let mut next = Vec::new();
-        for key in keys {
-            let desired = self.desired(&key);
-            let new = desired.clone().unwrap_or_default();
-            let empty = Desired::default();
-            let old = self.applied.get(&key).unwrap_or(&empty);
-            if *old != new {
-                chains += &self.table.chains_for(&new);
-                elements += &difference(self.table.name(), old, &new);
-                stale.extend(conntrack::stale(old, &new));
-                next.push((key, desired));
-            }
+        let mut next: HashMap<Key, Option<Desired>> = HashMap::new();
+        while let Some(key) = keys.pop_first() {
+            let mut desired = self.desired(&key);
+            keys.extend(self.claims.settle(&key, desired.as_mut().unwrap_or(&mut Desired::default())));
+            next.insert(key, desired);
         }
+        let empty = Desired::default();
+        next.retain(|key, desired| *self.applied.get(key).unwrap_or(&empty) != *desired.as_ref().unwrap_or(&empty));
         if next.is_empty() {
             return Ok(());
         }
-        let text = chains + &elements;
+        for (key, desired) in &next {
+            let (old, new) = (self.applied.get(key).unwrap_or(&empty), desired.as_ref().unwrap_or(&empty));
+            chains += &self.table.chains_for(new);
+            elements.add(&difference(self.table.name(), old, new));
+            stale.extend(conntrack::stale(old, new));
+        }
+        let text = chains + &elements.text();
         if !text.is_empty() {
             nft::apply(&text).await?;
         }

@@ -9,7 +9,7 @@ use super::model::{Desired, Target};
 /// Connections to forget: those to a Service's address that were sent to a target, or (`None`) that were refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stale {
-    service: (Ipv4Addr, u16),
+    service: (Option<Ipv4Addr>, u16),
     target: Option<Target>,
 }
 
@@ -35,7 +35,10 @@ pub(super) fn stale(old: &Desired, new: &Desired) -> Vec<Stale> {
 pub(super) async fn forget(all: &[Stale]) {
     for Stale { service: (address, port), target } in all {
         let mut command = Command::new("conntrack");
-        command.args(["-D", "-p", "udp", "--orig-dst", &address.to_string(), "--orig-port-dst", &port.to_string()]);
+        command.args(["-D", "-p", "udp", "--orig-port-dst", &port.to_string()]);
+        if let Some(address) = address {
+            command.args(["--orig-dst", &address.to_string()]);
+        }
         if let Some((target, _)) = target {
             command.args(["--dst-nat", &target.to_string()]);
         }
@@ -44,10 +47,10 @@ pub(super) async fn forget(all: &[Stale]) {
             // Exit code 1: there were none.
             Ok(output) if output.status.code() == Some(1) => {}
             Ok(output) => {
-                tracing::warn!(%address, port, "conntrack: {}", String::from_utf8_lossy(&output.stderr).trim());
+                tracing::warn!(?address, port, "conntrack: {}", String::from_utf8_lossy(&output.stderr).trim());
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot start conntrack; UDP clients of {address}:{port} may talk to a gone pod");
+                tracing::warn!(?address, port, %error, "cannot start conntrack: UDP clients may talk to a gone pod");
             }
         }
     }

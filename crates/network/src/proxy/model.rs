@@ -41,12 +41,32 @@ pub(super) struct Desired {
     pub(super) node_refused: BTreeMap<String, String>,
     /// The Service's addresses: other ports of them are rejected.
     pub(super) addresses: BTreeSet<String>,
-    /// `endpoint . endpoint`: pods that may reach themselves.
-    pub(super) hairpins: BTreeSet<String>,
     pub(super) affinities: BTreeMap<String, Affinity>,
-    /// UDP: Service address and port, and its targets.
-    pub(super) udp: BTreeMap<(Ipv4Addr, u16), BTreeSet<Target>>,
+    /// UDP: the Service's address (`None`: a node port) and port, and its targets.
+    pub(super) udp: BTreeMap<(Option<Ipv4Addr>, u16), BTreeSet<Target>>,
     pub(super) health: Option<Health>,
+}
+
+impl Desired {
+    /// What no two Services can have: addresses with their ports, and node ports.
+    pub(super) fn places(&self) -> BTreeSet<String> {
+        let maps = [&self.services, &self.refused, &self.node_ports, &self.node_refused];
+        maps.into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Does without a place.
+    pub(super) fn give_up(&mut self, place: &str) {
+        for map in [&mut self.services, &mut self.refused, &mut self.node_ports, &mut self.node_refused] {
+            map.remove(place);
+        }
+        for map in [&mut self.endpoints, &mut self.node_endpoints] {
+            map.retain(|key, _| key.rsplit_once(" . ").is_none_or(|(known, _)| known != place));
+        }
+        self.udp.retain(|(address, port), _| match address {
+            Some(address) => format!("{address} . udp . {port}") != place,
+            None => format!("udp . {port}") != place,
+        });
+    }
 }
 
 /// A chain for a port with session affinity.
@@ -113,7 +133,6 @@ pub(super) fn desired(key: &Key, service: &Service, slices: &[Arc<EndpointSlice>
         let protocol = port.protocol.as_deref().unwrap_or("TCP").to_lowercase();
         let choice = choose(port, slices, place);
         local_endpoints.extend(choice.local.iter().map(|(address, _)| *address));
-        out.hairpins.extend(choice.local.iter().map(|(address, _)| format!("{address} . {address}")));
         let side = |local: bool| if local { &choice.local } else { &choice.all };
         let drops = |local: bool| local && !choice.all.is_empty();
         for (addresses, local, masquerade) in
@@ -127,7 +146,7 @@ pub(super) fn desired(key: &Key, service: &Service, slices: &[Arc<EndpointSlice>
                     continue;
                 }
                 if protocol == "udp" {
-                    out.udp.insert((*address, number), targets.clone());
+                    out.udp.insert((Some(*address), number), targets.clone());
                 }
                 if let Some(timeout_s) = affinity_s {
                     let chain = affinity_name(key, port, if masquerade { "ext" } else { "int" });
@@ -150,6 +169,9 @@ pub(super) fn desired(key: &Key, service: &Service, slices: &[Arc<EndpointSlice>
         };
         let place = format!("{protocol} . {node_port}");
         let targets = side(external_local);
+        if protocol == "udp" && !targets.is_empty() {
+            out.udp.insert((None, node_port), targets.clone());
+        }
         if targets.is_empty() {
             out.node_refused.insert(place, if drops(external_local) { "discard" } else { "refuse" }.into());
         } else if let Some(timeout_s) = affinity_s {

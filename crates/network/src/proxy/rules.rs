@@ -45,12 +45,11 @@ delete table ip {name}
 table ip {name} {{
   map services {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
   map node-ports {{ type inet_proto . inet_service : verdict; }}
-  map endpoints {{ typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }}
-  map node-endpoints {{ typeof meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }}
+  map endpoints {{ typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . tcp dport; }}
+  map node-endpoints {{ typeof meta l4proto . th dport . numgen random mod 2 : ip daddr . tcp dport; }}
   map refused {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
   map node-refused {{ type inet_proto . inet_service : verdict; }}
   set addresses {{ type ipv4_addr; }}
-  set hairpins {{ type ipv4_addr . ipv4_addr; }}
   chain refuse {{
     meta l4proto tcp reject with tcp reset
     reject
@@ -73,7 +72,6 @@ table ip {name} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat;
     meta mark & {MARK} == {MARK} meta mark set meta mark xor {MARK} masquerade fully-random
-    ct status dnat ip saddr . ip daddr @hairpins masquerade fully-random
   }}
   chain check {{
     ip daddr . meta l4proto . th dport vmap @refused
@@ -122,50 +120,60 @@ table ip {name} {{
     }
 }
 
-/// The commands that turn the elements `old` into `new`.
-pub(super) fn difference(table: &str, old: &Desired, new: &Desired) -> String {
-    let mut text = String::new();
-    // Elements before the chains that they go to are deleted, and the other way round when they are added.
-    let maps = [
-        ("services", &old.services, &new.services, true),
-        ("node-ports", &old.node_ports, &new.node_ports, true),
-        ("refused", &old.refused, &new.refused, true),
-        ("node-refused", &old.node_refused, &new.node_refused, true),
-        ("endpoints", &old.endpoints, &new.endpoints, false),
-        ("node-endpoints", &old.node_endpoints, &new.node_endpoints, false),
-    ];
-    for (map, old, new, _) in &maps {
-        let gone: Vec<&str> =
-            old.iter().filter(|(key, value)| new.get(*key) != Some(*value)).map(|(key, _)| key.as_str()).collect();
-        elements(&mut text, "delete", table, map, &gone);
-    }
-    sets(&mut text, table, "addresses", &old.addresses, &new.addresses);
-    sets(&mut text, table, "hairpins", &old.hairpins, &new.hairpins);
-    affinities(&mut text, table, &old.affinities, &new.affinities);
-    for (map, old, new, verdict) in &maps {
-        let word = if *verdict { "goto " } else { "" };
-        let fresh: Vec<String> = new
-            .iter()
-            .filter(|(key, value)| old.get(*key) != Some(*value))
-            .map(|(key, value)| format!("{key} : {word}{value}"))
-            .collect();
-        let fresh: Vec<&str> = fresh.iter().map(String::as_str).collect();
-        elements(&mut text, "add", table, map, &fresh);
-    }
-    text
+/// Commands that turn the elements of a Service into others. What goes, goes before anything comes, for all Services of
+/// a transaction: so an address or port can pass from one to another.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    gone: String,
+    fresh: String,
 }
 
-fn elements(text: &mut String, verb: &str, table: &str, name: &str, all: &[&str]) {
+impl Difference {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.gone += &other.gone;
+        self.fresh += &other.fresh;
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{}{}", self.gone, self.fresh)
+    }
+}
+
+/// The commands that turn the elements `old` into `new`.
+pub(super) fn difference(table: &str, old: &Desired, new: &Desired) -> Difference {
+    let mut out = Difference::default();
+    let maps = [
+        ("services", &old.services, &new.services, "goto "),
+        ("node-ports", &old.node_ports, &new.node_ports, "goto "),
+        ("refused", &old.refused, &new.refused, "goto "),
+        ("node-refused", &old.node_refused, &new.node_refused, "goto "),
+        ("endpoints", &old.endpoints, &new.endpoints, ""),
+        ("node-endpoints", &old.node_endpoints, &new.node_endpoints, ""),
+    ];
+    for (map, old, new, _) in &maps {
+        let gone = old.iter().filter(|(key, value)| new.get(*key) != Some(*value)).map(|(key, _)| key.clone());
+        elements(&mut out.gone, "delete", table, map, gone.collect());
+    }
+    let gone = old.addresses.difference(&new.addresses).cloned();
+    elements(&mut out.gone, "delete", table, "addresses", gone.collect());
+    let fresh = new.addresses.difference(&old.addresses).cloned();
+    elements(&mut out.fresh, "add", table, "addresses", fresh.collect());
+    // Chains go after the elements that lead to them, and come before.
+    affinities(&mut out, table, &old.affinities, &new.affinities);
+    for (map, old, new, verdict) in &maps {
+        let fresh = new
+            .iter()
+            .filter(|(key, value)| old.get(*key) != Some(*value))
+            .map(|(key, value)| format!("{key} : {verdict}{value}"));
+        elements(&mut out.fresh, "add", table, map, fresh.collect());
+    }
+    out
+}
+
+fn elements(text: &mut String, verb: &str, table: &str, name: &str, all: Vec<String>) {
     if !all.is_empty() {
         let _ = writeln!(text, "{verb} element ip {table} {name} {{ {} }}", all.join(", "));
     }
-}
-
-fn sets(text: &mut String, table: &str, name: &str, old: &BTreeSet<String>, new: &BTreeSet<String>) {
-    let gone: Vec<&str> = old.difference(new).map(String::as_str).collect();
-    let fresh: Vec<&str> = new.difference(old).map(String::as_str).collect();
-    elements(text, "delete", table, name, &gone);
-    elements(text, "add", table, name, &fresh);
 }
 
 /// Chains of Services with affinity: who came before goes where it went, others anywhere.
@@ -174,7 +182,8 @@ fn sets(text: &mut String, table: &str, name: &str, old: &BTreeSet<String>, new:
 /// aff-X        ip saddr in @aff-X-a -> aff-X-a; ...; random -> aff-X-a, aff-X-b, ...
 /// aff-X-a      remember ip saddr in @aff-X-a; dnat to a
 /// ```
-fn affinities(text: &mut String, table: &str, old: &BTreeMap<String, Affinity>, new: &BTreeMap<String, Affinity>) {
+fn affinities(out: &mut Difference, table: &str, old: &BTreeMap<String, Affinity>, new: &BTreeMap<String, Affinity>) {
+    let text = &mut out.fresh;
     for (chain, affinity) in new {
         let before = old.get(chain);
         if before == Some(affinity) {
@@ -215,6 +224,7 @@ fn affinities(text: &mut String, table: &str, old: &BTreeMap<String, Affinity>, 
             remove_target(text, table, chain, *address, *port);
         }
     }
+    let text = &mut out.gone;
     for (chain, affinity) in old.iter().filter(|(chain, _)| !new.contains_key(*chain)) {
         let _ = writeln!(text, "flush chain ip {table} {chain}\ndelete chain ip {table} {chain}");
         for (address, port) in &affinity.targets {

@@ -10,6 +10,7 @@ use super::{
     model::{Desired, Place, desired},
     *,
 };
+use crate::pod::PodNetwork;
 
 fn service(spec: Value) -> Service {
     serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "a"}, "spec": spec})).unwrap()
@@ -86,12 +87,12 @@ fn differences_touch_only_what_changed() {
     let one = elements(web(json!({})), json!([ready("10.42.0.2", "here")]));
     let two = elements(web(json!({})), json!([ready("10.42.0.2", "here"), ready("10.42.0.3", "there")]));
     assert_eq!(
-        difference("t", &one, &two),
+        difference("t", &one, &two).text(),
         "delete element ip t services { 10.43.0.9 . tcp . 80 }\n\
          add element ip t services { 10.43.0.9 . tcp . 80 : goto ep-2 }\n\
          add element ip t endpoints { 10.43.0.9 . tcp . 80 . 1 : 10.42.0.3 . 8080 }\n"
     );
-    assert_eq!(difference("t", &two, &two), "");
+    assert_eq!(difference("t", &two, &two), Difference::default());
 }
 
 #[test]
@@ -125,30 +126,46 @@ async fn inside() {
     if std::env::var_os("NAVARCH_PROXY_TEST").is_none() {
         return;
     }
-    let setup = "set -e
-        sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1
-        ip link add nv0 type bridge; ip addr add 10.42.0.1/24 dev nv0; ip link set nv0 up
-        ip route add 10.43.0.0/16 dev nv0
-        for i in 2 3; do
-          ip netns add p$i; ip link add v$i type veth peer name eth0 netns p$i
-          ip link set v$i master nv0 up; ip link set v$i type bridge_slave hairpin on
-          nsenter --net=/run/netns/p$i sh -c \"ip link set lo up; ip addr add 10.42.0.$i/24 dev eth0; ip link set eth0 up
-            ip route add default via 10.42.0.1; mkdir -p /run/www$i; echo pod$i > /run/www$i/name
-            busybox httpd -p 8080 -h /run/www$i\"
-        done";
-    let (ok, text) = sh(setup);
-    assert!(ok, "{text}");
+    let state = std::path::PathBuf::from("/run/addresses");
+    let pods = PodNetwork::new(crate::pod::Config {
+        prefix: "nv".into(),
+        cidr: "10.42.0.0/24".parse().unwrap(),
+        cluster_cidr: "10.42.0.0/16".parse().unwrap(),
+        state_dir: state.clone(),
+        mtu: 1500,
+    })
+    .await
+    .unwrap();
+    pods.add_route("10.43.0.0/16".parse().unwrap()).await.unwrap();
+    for n in 2..4 {
+        let (ok, text) =
+            sh(&format!("ip netns add p{n} && mkdir -p /run/www{n}/cgi-bin && echo pod{n} > /run/www{n}/name"));
+        assert!(ok, "{text}");
+        let netns = std::path::PathBuf::from(format!("/run/netns/p{n}"));
+        let address = pods.setup(&netns, &format!("sandbox-{n}"), &[]).await.unwrap()[0];
+        assert_eq!(address.to_string(), format!("10.42.0.{n}"));
+        // Says who asks, too.
+        let script = "#!/bin/sh\necho; echo $REMOTE_ADDR";
+        let (ok, text) = sh(&format!(
+            "printf '%s\n' '{script}' > /run/www{n}/cgi-bin/who && chmod +x /run/www{n}/cgi-bin/who &&
+             nsenter --net=/run/netns/p{n} busybox httpd -p 8080 -h /run/www{n}"
+        ));
+        assert!(ok, "{text}");
+    }
     let mut table = Table::new("nv", "10.42.0.0/16".parse().unwrap());
     let both = json!([ready("10.42.0.2", "here"), ready("10.42.0.3", "here")]);
     let ports =
         json!({"type": "NodePort", "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}]});
     let first = elements(web(ports.clone()), both.clone());
-    let text = table.base() + &table.chains_for(&first) + &difference(table.name(), &Desired::default(), &first);
+    // In two transactions: nft reads the maps' types back from the kernel before it adds to them.
+    nft::apply(&table.base()).await.unwrap();
+    let text = table.chains_for(&first) + &difference(table.name(), &Desired::default(), &first).text();
     nft::apply(&text).await.unwrap();
 
-    let get = |from: &str, to: &str| {
-        sh(&format!("printf 'GET /name HTTP/1.0\\r\\n\\r\\n' | {from} timeout 3 busybox nc {to}")).1
+    let get_path = |path: &str, from: &str, to: &str| {
+        sh(&format!("printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | {from} timeout 3 busybox nc {to}")).1
     };
+    let get = |from: &str, to: &str| get_path("/name", from, to);
     let pods_seen = |from: &str, to: &str| -> BTreeSet<String> {
         (0..16).map(|_| get(from, to).lines().last().unwrap_or_default().to_string()).collect()
     };
@@ -162,20 +179,34 @@ async fn inside() {
     ] {
         assert_eq!(pods_seen(from, to), all, "{from} {to}");
     }
+    let only = |address: &str| elements(web(json!({})), json!([ready(address, "here")]));
+    for (address, asker) in [("10.42.0.3", "10.42.0.2"), ("10.42.0.2", "10.42.0.1")] {
+        let one = only(address);
+        let change = difference(table.name(), &first, &one).text();
+        nft::apply(&(table.chains_for(&one) + &change)).await.unwrap();
+        let seen = get_path("/cgi-bin/who", "nsenter --net=/run/netns/p2", "10.43.0.9 80");
+        assert_eq!(
+            seen.lines().last(),
+            Some(asker),
+            "the client's own address, unless it is the endpoint itself: {seen}"
+        );
+        nft::apply(&(table.chains_for(&first) + &difference(table.name(), &one, &first).text())).await.unwrap();
+    }
     let (_, refused) = sh("timeout 3 busybox nc 10.43.0.9 81");
     assert!(refused.contains("refused") || refused.contains("unreachable"), "another port of the Service: {refused:?}");
 
     let mut sticky = ports;
     sticky["sessionAffinity"] = "ClientIP".into();
     let second = elements(web(sticky), both);
-    nft::apply(&(table.chains_for(&second) + &difference(table.name(), &first, &second))).await.unwrap();
+    nft::apply(&(table.chains_for(&second) + &difference(table.name(), &first, &second).text())).await.unwrap();
     assert_eq!(pods_seen("nsenter --net=/run/netns/p2", "10.43.0.9 80").len(), 1, "the same pod every time");
 
     let third = elements(web(json!({})), json!([]));
-    nft::apply(&(table.chains_for(&third) + &difference(table.name(), &second, &third))).await.unwrap();
+    nft::apply(&(table.chains_for(&third) + &difference(table.name(), &second, &third).text())).await.unwrap();
     let (_, refused) = sh("timeout 3 busybox nc 10.43.0.9 80");
     assert!(refused.contains("refused"), "no endpoints: {refused:?}");
-    nft::apply(&difference(table.name(), &third, &Desired::default())).await.unwrap();
+    nft::apply(&difference(table.name(), &third, &Desired::default()).text()).await.unwrap();
     remove_all("nv").await.unwrap();
+    crate::pod::remove_all("nv", &state).await.unwrap();
     assert_eq!(nft::query(&["list", "tables"]).await.unwrap(), "");
 }
