@@ -1,0 +1,6 @@
+//! The API server, driven in this process by requests as clients send them.
+
+mod access;
+mod registry;
+mod support;
+mod watch;
