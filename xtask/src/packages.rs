@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("busybox", "busybox-static"),
     ("docker-registry", "docker-registry"),
-    ("etcd", "etcd-server"),
+    ("curl", "curl"),
     ("unzip", "unzip"),
     ("pip3", "python3-pip"),
 ];

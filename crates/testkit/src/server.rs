@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::{host::Host, wait};
 
+/// The image that every test server has.
+pub const IMAGE: &str = "docker.io/library/busybox:latest";
+
 /// A server with its node. Dropping it ends the host and everything on it.
 pub struct Server {
     pub host: Host,
@@ -21,7 +24,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `binary` (the test's `CARGO_BIN_EXE_navarch`) with further `flags` and waits until its node is Ready.
+    /// Starts `binary` (the test's `CARGO_BIN_EXE_navarch`) with further `flags` and waits until its node is Ready. The
+    /// image [`IMAGE`] is there, with busybox and curl.
     pub fn start(binary: &str, flags: &[&str]) -> Self {
         let host = Host::new();
         let mut server = Self {
@@ -30,6 +34,9 @@ impl Server {
             process: None,
             host,
         };
+        let images = server.data().join("images");
+        fs::create_dir_all(&images).expect("the preload folder is made");
+        crate::image::write(&images.join("busybox.tar"), IMAGE, &["curl"]).expect("the test image is made");
         server.launch();
         server.wait_ready();
         server
