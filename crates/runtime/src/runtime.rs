@@ -176,11 +176,16 @@ impl Runtime {
         self.inner.images.untag(reference, &self.layers_in_use())
     }
 
-    /// Stops and removes all sandboxes and containers; images stay.
+    /// Stops and removes all sandboxes and containers, and the cgroup they are in by default; images stay.
     pub async fn remove_all(&self) -> Result<(), Error> {
         let all: Vec<String> = self.inner.sandboxes.read().keys().cloned().collect();
         let removed = futures::future::join_all(all.iter().map(|id| self.remove_sandbox(id))).await;
-        removed.into_iter().collect()
+        removed.into_iter().collect::<Result<(), Error>>()?;
+        let parent = self.inner.config.cgroup_parent.trim_matches('/');
+        if !parent.is_empty() {
+            self.inner.cgroups.remove(parent);
+        }
+        Ok(())
     }
 
     async fn preload(&self) {

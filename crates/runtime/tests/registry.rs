@@ -146,3 +146,36 @@ fn a_mirror_is_asked_first() {
         assert_eq!(find(&mut lab, "thing").await.unwrap().repo_tags, ["docker.io/library/thing:latest"]);
     });
 }
+
+#[test]
+fn oci_layouts_are_imported() {
+    lab(Options::default(), |mut lab| async move {
+        let archive = lab.dir.join("push.tar");
+        support::image::docker_archive(&archive, "saved:test");
+        let root = lab.dir.join("root");
+        let config = lab.sandbox_config("oci");
+        let sandbox = lab.run_sandbox(&config).await;
+        for (n, (to, name, expect)) in [
+            ("oci:DIR/layout:team/one:v1", "layout", "docker.io/team/one:v1"),
+            ("oci-archive:DIR/two.tar:v2", "two.tar", "docker.io/library/two:v2"),
+            ("docker-archive:DIR/three.tar:localhost/three:v3", "three.tar", "localhost/three:v3"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut skopeo = Command::new("skopeo");
+            skopeo.args(["copy", "--quiet", "--insecure-policy"]).arg(format!("docker-archive:{}", archive.display()));
+            let status = skopeo.arg(to.replace("DIR", &lab.dir.display().to_string())).status().unwrap();
+            assert!(status.success(), "skopeo copy to {to}");
+            let (root, path) = (root.clone(), lab.dir.join(name));
+            let imported = tokio::task::spawn_blocking(move || {
+                navarch_runtime::images::Images::open(&root, Registries::default())?.import(&path)
+            });
+            let images = imported.await.unwrap().unwrap();
+            assert!(images[0].tags.contains(expect), "{:?}", images[0].tags);
+            let image = Some(cri::ImageSpec { image: expect.to_owned(), ..Default::default() });
+            let container = cri::ContainerConfig { image, ..lab.shell(&format!("c{n}"), "echo $FROM") };
+            assert_eq!(lab.try_script(&sandbox, container).await, (0, "image".to_owned()), "{expect}");
+        }
+    });
+}

@@ -195,6 +195,7 @@ fn remove_cgroups(cgroup: &str) {
 }
 
 /// Starts this test program again, as the server.
+#[expect(clippy::zombie_processes, reason = "kill_server waits for it")]
 pub(crate) fn spawn_server(dir: &Path, cgroup: &str) {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "serve_here", "--nocapture"])

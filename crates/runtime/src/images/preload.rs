@@ -42,3 +42,22 @@ impl Images {
         results
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_imported_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = Images::open(&dir.path().join("root"), Default::default()).unwrap();
+        let folder = dir.path().join("preload");
+        assert!(images.preload(&folder).is_empty(), "a missing folder");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("junk.tar"), "junk").unwrap();
+        for _ in 0..2 {
+            let results = images.preload(&folder);
+            assert!(matches!(&results[..], [(path, Err(_))] if path.ends_with("junk.tar")), "{results:?}");
+        }
+    }
+}

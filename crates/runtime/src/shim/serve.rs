@@ -304,7 +304,10 @@ impl Shim {
                 self.find(&container).and_then(|container| container.kill(signal, all))
             }
             Request::Forget { container } => {
-                self.containers.retain(|known| known.status.id != container || known.status.exit.is_none());
+                // Removed at the end of the turn: until then others are known by their place.
+                if let Ok(container) = self.find(&container) {
+                    container.forgotten = true;
+                }
                 Ok(())
             }
             Request::Events => {
@@ -431,9 +434,10 @@ impl Shim {
         }
     }
 
-    /// Writes down and tells everybody which containers are over.
+    /// Writes down and tells everybody which containers are over; drops the forgotten ones.
     fn report_ended(&mut self) {
         let mut ended = Vec::new();
+        self.containers.retain(|container| !container.forgotten || container.status.exit.is_none());
         for container in &mut self.containers {
             if container.settle() {
                 ended.push(container.status.clone());

@@ -26,6 +26,8 @@ pub(super) struct Container {
     procs: Vec<PathBuf>,
     oom: Option<PathBuf>,
     ended: Option<Exit>,
+    /// The server needs it no more.
+    pub(super) forgotten: bool,
 }
 
 impl Container {
@@ -56,6 +58,7 @@ impl Container {
             procs: request.procs.clone(),
             oom: request.oom.clone(),
             ended: None,
+            forgotten: false,
         };
         Ok((container, streams))
     }
