@@ -50,8 +50,6 @@ impl Host {
              hostname {name}
              mount --make-rshared /
              mount -t proc proc /proc
-             mount -t sysfs sysfs /sys 2>/dev/null || true
-             mount --rbind /proc/$PPID/root/sys/fs/cgroup /sys/fs/cgroup 2>/dev/null || true
              mount -t tmpfs -o mode=755 tmpfs /run
              mkdir -p /run/netns /run/lock
              ip link set lo up
