@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod columns;
+mod expressions;
 mod formats;
 mod hooks;
 mod intern;
@@ -23,6 +24,7 @@ mod list_items;
 mod structural;
 mod values;
 
+pub(crate) use formats::{duration, is as is_format};
 pub use jsonpath::JsonPath;
 
 use columns::Column;
@@ -51,6 +53,7 @@ pub fn validate(definition: &Value) -> Vec<FieldError> {
             let mut found = structural::check(schema, &at);
             if found.is_empty() {
                 found = check_defaults(schema, &at);
+                found.extend(expressions::validate(schema, &Rules::compile(&with_meta(schema)), &at));
             }
             errors.extend(found);
         }
@@ -142,7 +145,7 @@ fn compile(version: &Value, name: &str) -> Result<Compiled, SchemaError> {
     Ok(Compiled {
         name: name.to_string(),
         schema: Schema::from_openapi(source)?,
-        rules: Rules::compile(&without_meta(source)),
+        rules: Rules::compile(&with_meta(source)),
         columns: columns::read(version),
         fields: hooks::selectable(version),
         has_status: version.pointer("/subresources/status").is_some(),
@@ -150,12 +153,20 @@ fn compile(version: &Value, name: &str) -> Result<Compiled, SchemaError> {
     })
 }
 
-/// The parts that every object has are validated by the registry; of metadata only the name is the definition's.
-fn without_meta(source: &Value) -> Value {
+/// The schema with the parts that every object has: of metadata a definition knows the names only.
+fn with_meta(source: &Value) -> Value {
+    let text = || serde_json::json!({"type": "string"});
     let mut out = source.clone();
-    if let Some(Value::Object(properties)) = out.get_mut("properties") {
-        properties.remove("apiVersion");
-        properties.remove("kind");
+    let Some(Value::Object(properties)) = out.get_mut("properties") else { return out };
+    properties.insert("apiVersion".into(), text());
+    properties.insert("kind".into(), text());
+    let metadata = properties.entry("metadata").or_insert_with(|| serde_json::json!({"type": "object"}));
+    if let Value::Object(metadata) = metadata {
+        let names = metadata.entry("properties").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(names) = names {
+            names.entry("name").or_insert_with(text);
+            names.entry("generateName").or_insert_with(text);
+        }
     }
     out
 }

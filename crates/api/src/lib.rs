@@ -8,6 +8,7 @@ pub mod kind;
 pub mod kinds;
 pub mod validation;
 pub mod apply;
+pub mod cel;
 pub mod codec;
 pub mod crd;
 pub mod intstr;

@@ -83,13 +83,7 @@ impl About<'_> {
 impl Status {
     /// Any failure by its parts.
     pub fn failure(code: u16, reason: &str, message: impl Into<String>) -> Status {
-        Status {
-            code,
-            status: "Failure".into(),
-            reason: reason.into(),
-            message: message.into(),
-            ..Status::default()
-        }
+        Status { code, status: "Failure".into(), reason: reason.into(), message: message.into(), ..Status::default() }
     }
 
     fn about(mut self, about: About<'_>) -> Status {
@@ -134,20 +128,13 @@ impl Status {
     pub fn invalid(about: About<'_>, errors: Vec<FieldError>) -> Status {
         let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
         let all = if texts.len() == 1 { texts[0].clone() } else { format!("[{}]", texts.join(", ")) };
-        let mut status = Status::failure(
-            422,
-            "Invalid",
-            format!("{} \"{}\" is invalid: {all}", about.qualified(), about.name),
-        )
-        .about(about);
+        let mut status =
+            Status::failure(422, "Invalid", format!("{} \"{}\" is invalid: {all}", about.qualified(), about.name))
+                .about(about);
         if let Some(details) = &mut status.details {
             details.causes = errors
                 .into_iter()
-                .map(|error| Cause {
-                    reason: error.kind.reason().into(),
-                    message: error.body(),
-                    field: error.field,
-                })
+                .map(|error| Cause { reason: error.kind.reason().into(), message: error.body(), field: error.field })
                 .collect();
         }
         status
@@ -187,22 +174,15 @@ impl Status {
 
     /// 405: the path exists, the method has no handler there.
     pub fn method_not_allowed_on_path() -> Status {
-        let mut status = Status::failure(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        );
+        let mut status =
+            Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
         status.details = Some(Box::default());
         status
     }
 
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Status {
-        Status::failure(
-            406,
-            "NotAcceptable",
-            format!("only the following media types are accepted: {accepted}"),
-        )
+        Status::failure(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
     }
 
     /// 415.
@@ -305,6 +285,8 @@ pub enum FieldErrorKind {
     Required,
     Duplicate,
     Invalid,
+    /// Invalid, but the value (an object or a list) is not quoted.
+    InvalidUnquoted,
     NotSupported,
     Forbidden,
     TooLong,
@@ -320,7 +302,7 @@ impl FieldErrorKind {
             Self::NotFound => "FieldValueNotFound",
             Self::Required => "FieldValueRequired",
             Self::Duplicate => "FieldValueDuplicate",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidUnquoted => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
@@ -335,7 +317,7 @@ impl FieldErrorKind {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
             Self::Duplicate => "Duplicate value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidUnquoted | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
@@ -392,6 +374,7 @@ impl FieldError {
             FieldErrorKind::Required
             | FieldErrorKind::Forbidden
             | FieldErrorKind::TooLong
+            | FieldErrorKind::InvalidUnquoted
             | FieldErrorKind::Internal => {}
             FieldErrorKind::TooMany if self.value.is_null() => {}
             _ => match &self.value {

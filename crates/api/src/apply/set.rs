@@ -101,10 +101,6 @@ impl Set {
         self.nodes.get(element).map(|branch| &branch.below).filter(|below| !below.is_empty())
     }
 
-    pub(super) fn elements(&self) -> impl Iterator<Item = &str> {
-        self.nodes.keys().map(AsRef::as_ref)
-    }
-
     /// Adds the paths of another set.
     pub fn unite(&mut self, other: &Set) {
         for (element, theirs) in &other.nodes {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use crate::validation::names;
 
 /// Whether `text` has the format.
-pub(super) fn is(format: &str, text: &str) -> bool {
+pub(crate) fn is(format: &str, text: &str) -> bool {
     match format.replace('-', "").as_str() {
         "datetime" => text.parse::<jiff::Timestamp>().is_ok(),
         "date" => text.parse::<jiff::civil::Date>().is_ok() && text.len() == 10,

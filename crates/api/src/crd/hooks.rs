@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Compiled, intern, jsonpath::JsonPath};
+use super::{Compiled, expressions, intern, jsonpath::JsonPath};
 use crate::{
     codec,
     kind::{Context, Hooks, Part, ScalePaths},
     schema::TypeRef,
-    status::FieldError,
+    status::{FieldError, FieldErrorKind},
     validation::names,
 };
 
@@ -110,19 +110,11 @@ impl Hooks for Custom {
     }
 
     fn validate(&self, object: &Value, _cx: &Context<'_>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if let Some(version) = self.version_of(object) {
-            version.rules.check(object, None, "", &mut errors);
-        }
-        errors
+        self.version_of(object).map(|version| check(version, object, None)).unwrap_or_default()
     }
 
     fn validate_update(&self, new: &Value, old: &Value, _cx: &Context<'_>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if let Some(version) = self.version_of(new) {
-            version.rules.check(new, Some(old), "", &mut errors);
-        }
-        errors
+        self.version_of(new).map(|version| check(version, new, Some(old))).unwrap_or_default()
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -176,6 +168,30 @@ impl Hooks for Custom {
     }
 }
 
+/// Values first; expressions only about values that have the types and members they rely on.
+fn check(version: &Compiled, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    version.rules.check(new, old, "", &mut errors);
+    if !version.rules.has_expressions {
+        return errors;
+    }
+    let blocks = |error: &FieldError| {
+        use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+        matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+    };
+    if errors.iter().any(blocks) {
+        errors.push(FieldError::invalid(
+            "<nil>",
+            Value::Null,
+            "some validation rules were not checked because the object was invalid; correct the existing errors to \
+             complete validation",
+        ));
+    } else {
+        errors.extend(expressions::check(&version.rules, new, old));
+    }
+    errors
+}
+
 /// The selectable fields of a version: `spec.color` for `.spec.color`.
 pub(super) fn selectable(version: &Value) -> Vec<(&'static str, JsonPath)> {
     let fields = version.get("selectableFields").and_then(Value::as_array).into_iter().flatten();
@@ -194,8 +210,7 @@ pub(super) fn check_fields(version: &Value, path: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if fields.len() > MOST {
         let (actual, detail) = (fields.len(), format!("must have at most {MOST} items"));
-        let kind = crate::status::FieldErrorKind::TooMany;
-        errors.push(FieldError::new(kind, format!("{path}.selectableFields"), actual, detail));
+        errors.push(FieldError::new(FieldErrorKind::TooMany, format!("{path}.selectableFields"), actual, detail));
     }
     let mut seen = Vec::new();
     for (index, field) in fields.iter().enumerate() {

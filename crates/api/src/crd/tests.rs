@@ -201,6 +201,69 @@ fn what_did_not_change_is_not_judged_again() {
 }
 
 #[test]
+fn rules_are_asked_about_what_changed() {
+    let schema = json!({"color": {"type": "string"}, "n": {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf", "message": "must not shrink"}]},
+        "min": {"type": "integer"}, "list": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+            "items": {"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}, "at": {"type": "string", "format": "date-time"}},
+                "x-kubernetes-validations": [{"rule": "!has(self.at) || self.at.getFullYear() > 2000", "messageExpression": "'bad ' + self.k", "fieldPath": ".at", "reason": "FieldValueForbidden"}]}}});
+    let mut definition = definition(schema);
+    let spec = &mut definition["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([{"rule": "!has(self.min) || self.n >= self.min"}, {"rule": "!has(self.min) || 6 / self.min > 0", "message": "m"}]);
+    assert_eq!(validate(&definition), []);
+    let resource = resource(&definition).unwrap();
+    let object = |spec: Value| json!({"apiVersion": "example.com/v1", "metadata": {"name": "w"}, "spec": spec});
+    let check = |new: Value, old: Option<Value>| -> Vec<String> {
+        let errors = match old {
+            Some(old) => resource.hooks.validate_update(&object(new), &object(old), &cx(Part::Main)),
+            None => resource.hooks.validate(&object(new), &cx(Part::Main)),
+        };
+        errors.iter().map(ToString::to_string).collect()
+    };
+    for (new, old, expected) in [
+        (json!({"n": 3, "min": 1}), None, &[][..]),
+        (json!({"n": 1, "min": 2}), None, &["spec: Invalid value: failed rule: !has(self.min) || self.n >= self.min"]),
+        (json!({"n": 1, "min": 0}), None, &["spec: Invalid value: \"object\": division by zero evaluating rule: m"]),
+        (json!({"n": 1}), Some(json!({"n": 2})), &["spec.n: Invalid value: 1: must not shrink"]),
+        (json!({"list": [{"k": "x", "at": "1999-01-01T00:00:00Z"}]}), None, &["spec.list[0].at: Forbidden: bad x"]),
+        (json!({"n": 1, "min": 2}), Some(json!({"n": 1, "min": 2})), &[]),
+        (
+            json!({"n": "x"}),
+            None,
+            &[
+                "spec.n: Invalid value: \"string\": spec.n in body must be of type integer: \"string\"",
+                "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+            ],
+        ),
+    ] {
+        assert_eq!(check(new.clone(), old.clone()), expected, "{new} {old:?}");
+    }
+}
+
+#[test]
+fn rules_must_compile() {
+    let check = |rule: &str| -> Vec<String> {
+        let schema = json!({"color": {"type": "string"}, "list": {"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": rule}]}}});
+        validate(&definition(schema)).into_iter().map(|error| error.detail).collect()
+    };
+    assert_eq!(check("self.size() > 1"), [] as [&str; 0]);
+    assert!(check("self.size( > 1")[0].starts_with("compilation failed: ERROR: <input>:1:"));
+    assert_eq!(
+        check("foo > 1"),
+        ["compilation failed: ERROR: <input>: undeclared reference to 'foo' (in container '')"]
+    );
+    assert!(
+        check("self == oldSelf")[0]
+            .starts_with("oldSelf cannot be used on the uncorrelatable portion of the schema within")
+    );
+    let mut definition = definition(json!({"color": {"type": "string"}}));
+    let root = &mut definition["spec"]["versions"][1]["schema"]["openAPIV3Schema"];
+    root["x-kubernetes-validations"] =
+        json!([{"rule": "self.metadata.name == self.spec.color"}, {"rule": "self.spec.colour == ''"}]);
+    let errors: Vec<String> = validate(&definition).into_iter().map(|error| error.detail).collect();
+    assert_eq!(errors, ["compilation failed: ERROR: <input>: undefined field 'colour'"]);
+}
+
+#[test]
 fn schemas_must_be_structural() {
     let check = |properties: Value| -> Vec<String> {
         validate(&definition(properties))

@@ -9,8 +9,11 @@ use std::sync::OnceLock;
 use regex::Regex;
 use serde_json::{Map, Number, Value};
 
-use super::{formats, list_items};
-use crate::status::{FieldError, FieldErrorKind};
+use super::{expressions::Expression, formats, list_items};
+use crate::{
+    cel::Typing,
+    status::{FieldError, FieldErrorKind},
+};
 
 /// The validations of one schema node.
 #[derive(Debug, Default)]
@@ -33,14 +36,18 @@ pub(super) struct Rules {
     required: Vec<String>,
     /// Sorted by name.
     properties: Vec<(String, Rules)>,
-    additional: Option<Box<Rules>>,
-    items: Option<Box<Rules>>,
+    pub(super) additional: Option<Box<Rules>>,
+    pub(super) items: Option<Box<Rules>>,
     all_of: Vec<Rules>,
     any_of: Vec<Rules>,
     one_of: Vec<Rules>,
     not: Option<Box<Rules>>,
-    list: list_items::Kind,
+    pub(super) list: list_items::Kind,
     embedded: bool,
+    preserve: bool,
+    pub(super) expressions: Vec<Expression>,
+    /// Here or below.
+    pub(super) has_expressions: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +101,7 @@ impl Rules {
         let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         let pattern = schema.get("pattern").and_then(Value::as_str);
-        Rules {
+        let mut rules = Rules {
             types,
             nullable: flag("nullable"),
             format: text("format"),
@@ -120,10 +127,17 @@ impl Rules {
             not: one("not"),
             list: list_items::Kind::of(schema),
             embedded: flag("x-kubernetes-embedded-resource"),
-        }
+            preserve: flag("x-kubernetes-preserve-unknown-fields"),
+            expressions: Expression::read(schema),
+            has_expressions: false,
+        };
+        let below =
+            rules.properties.iter().map(|(_, of)| of).chain(rules.items.as_deref()).chain(rules.additional.as_deref());
+        rules.has_expressions = !rules.expressions.is_empty() || below.into_iter().any(|of| of.has_expressions);
+        rules
     }
 
-    fn property(&self, name: &str) -> Option<&Rules> {
+    pub(super) fn property(&self, name: &str) -> Option<&Rules> {
         let at = self.properties.binary_search_by(|(own, _)| own.as_str().cmp(name)).ok()?;
         Some(&self.properties[at].1)
     }
@@ -320,6 +334,25 @@ impl Rules {
         if self.not.as_ref().is_some_and(|not| failures(not).is_empty()) {
             errors.push(composite("must not validate the schema (not)"));
         }
+    }
+}
+
+impl Typing for Rules {
+    fn member(&self, name: &str) -> Option<&dyn Typing> {
+        let found = self.property(name).or(self.additional.as_deref());
+        found.map(|found| found as &dyn Typing)
+    }
+
+    fn item(&self) -> Option<&dyn Typing> {
+        self.items.as_deref().map(|items| items as &dyn Typing)
+    }
+
+    fn format(&self) -> &str {
+        &self.format
+    }
+
+    fn is_open(&self) -> bool {
+        self.preserve || self.embedded || self.types != [Type::Object]
     }
 }
 
