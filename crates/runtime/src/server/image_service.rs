@@ -64,6 +64,10 @@ impl ImageService for Service {
         let name = request.image.unwrap_or_default().image;
         convert::check_reference(&name)?;
         let auth = request.auth.unwrap_or_default();
+        if !auth.identity_token.is_empty() && auth.username.is_empty() && auth.registry_token.is_empty() {
+            let text = "identity tokens are not supported; use a user name and password or a registry token";
+            return Err(Status::unimplemented(text));
+        }
         let credentials = Credentials::new(&auth.username, &auth.password, &auth.auth, &auth.registry_token)?;
         let image = self.runtime.inner.images.pull(&name, &credentials).await?;
         Ok(Response::new(cri::PullImageResponse { image_ref: image.id.clone() }))

@@ -77,7 +77,7 @@ impl RuntimeService for Service {
         let condition = |name: &str, state: Result<(), String>| cri::RuntimeCondition {
             r#type: name.to_owned(),
             status: state.is_ok(),
-            reason: if state.is_ok() { String::new() } else { format!("{name}False") },
+            reason: if state.is_ok() { "" } else { "NetworkPluginNotReady" }.to_owned(),
             message: state.err().unwrap_or_default(),
         };
         let conditions = vec![condition("RuntimeReady", Ok(())), condition("NetworkReady", network)];
