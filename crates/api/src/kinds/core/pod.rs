@@ -221,7 +221,8 @@ fn resize(new: &mut Value, old: &Value) {
 
 /// Keeps what a kubelet of another version may not know: the QoS class and observed generations.
 fn update_status(new: &mut Value, old: &Value) {
-    new.object("metadata").remove("deletionTimestamp");
+    // The path to a deletion is not through a status.
+    keep(new.member("metadata"), &old["metadata"], "deletionTimestamp");
     let before = &old["status"];
     let status = new.member("status");
     if status.text("qosClass").is_empty() {
