@@ -33,6 +33,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+pub use crate::transformer::Transformer;
 use crate::{Error, LeaseId, Metrics, Op, Outcome, Range, RangeResult, Revision, Store, Txn, Watch};
 
 mod codec;
@@ -52,14 +53,6 @@ mod tests;
 use commit::{Queue, Request};
 use state::State;
 use writer::{Limits, Sizes};
-
-/// Changes values on their way to disk and back, for encryption at rest. Memory holds them plain.
-pub trait Transformer: Send + Sync + 'static {
-    /// What to write for `value`; borrowed when it stays as it is.
-    fn seal<'a>(&self, key: &str, value: &'a [u8]) -> Cow<'a, [u8]>;
-    /// Undoes [`Self::seal`]; the error says why that is impossible.
-    fn open<'a>(&self, key: &str, sealed: &'a [u8]) -> Result<Cow<'a, [u8]>, String>;
-}
 
 /// How to run the store; the default is right for a server.
 #[derive(Clone)]

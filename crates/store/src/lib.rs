@@ -1,6 +1,7 @@
 //! Where objects live: keys, bytes and revisions.
 //!
-//! [`Store`] is what a backend must do; [`embedded`] does it in one directory; [`cache`] serves reads and watches from
+//! [`Store`] is what a backend must do; [`embedded`] does it in one directory, `etcd` in a cluster of its own;
+//! [`cache`] serves reads and watches from
 //! memory over any backend; `conformance` holds the checks that every backend must pass. Invariant: nothing here knows
 //! a kind.
 
@@ -14,7 +15,10 @@ pub mod cache;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod metrics;
+pub mod transformer;
 
 pub use cache::Cache;
 pub use embedded::Embedded;
