@@ -214,8 +214,9 @@ fn rank(pod: &core::Pod, resource: &str, used: u64) -> (bool, i32, i64) {
 struct Stall(Option<AsyncFd<std::fs::File>>);
 
 impl Stall {
-    /// Some tasks stalled for 150 ms within one second. The kernel overwrites the last byte.
-    const TRIGGER: &str = "some 150000 1000000\0";
+    /// Some tasks stalled for 300 ms within two seconds (multiples of two need no privilege). The kernel overwrites the
+    /// last byte.
+    const TRIGGER: &str = "some 300000 2000000\0";
 
     fn open() -> Self {
         let open = || -> std::io::Result<AsyncFd<std::fs::File>> {

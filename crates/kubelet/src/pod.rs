@@ -14,6 +14,7 @@ pub(crate) mod observed;
 pub(crate) mod phase;
 pub(crate) mod plan;
 pub(crate) mod publish;
+pub(crate) mod resize;
 pub(crate) mod resources;
 pub(crate) mod restart;
 pub(crate) mod sandbox;

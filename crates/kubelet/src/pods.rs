@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::labels;
 use crate::pod::admission::{self, Offer};
+use crate::pod::resize::{self, Pending};
 use crate::pod::status::Failure;
 use crate::pod::worker::{self, Handle, Orders};
 use crate::pod::{PodExt, resources};
@@ -84,7 +85,13 @@ impl Pods {
     pub(crate) fn set(&self, pod: Arc<core::Pod>) {
         let mut state = self.state.lock();
         if let Some(handle) = state.workers.get(pod.uid()) {
-            handle.orders.send_modify(|orders| orders.pod = pod);
+            let current = handle.orders.borrow().pod.clone();
+            let (effective, pending) = self.decide(&state, &current, &pod);
+            handle.orders.send_modify(|orders| {
+                orders.pod = effective;
+                orders.wanted = pod;
+                orders.pending = pending;
+            });
             return;
         }
         let failure = self.admit(&state, &pod).err();
@@ -92,7 +99,11 @@ impl Pods {
             self.shared.recorder.warning(&refer::pod(&pod), &failure.reason, &failure.message);
         }
         let mirror = state.mirrors.get(pod.uid()).cloned();
-        let orders = Orders { pod: pod.clone(), mirror, removed: false, failure, grace: None };
+        let (effective, pending) = match pod.reported().start_time {
+            Some(_) => self.decide(&state, &resize::as_reported(&pod), &pod),
+            None => (pod.clone(), None),
+        };
+        let orders = Orders { mirror, failure, wanted: pod.clone(), pending, ..Orders::new(effective) };
         let handle = worker::spawn(self.shared.clone(), orders, self.ended.clone());
         state.workers.insert(pod.uid().to_owned(), handle);
         self.counted(&state);
@@ -179,22 +190,42 @@ impl Pods {
         if pod.is_deleting() || pod.is_terminal() || pod.reported().start_time.is_some() {
             return Ok(());
         }
-        let others: Vec<Arc<core::Pod>> =
-            state.workers.values().map(seen).filter(|seen| !seen.is_finished()).map(|seen| seen.pod).collect();
         let name = &self.shared.config.node_name;
         let node = self.node.get(&client::Key::new("", name));
-        let offer = Offer {
-            node: node.as_deref(),
-            allocatable: &self.shared.fields.allocatable,
-            max_pods: self.shared.config.max_pods,
-        };
-        admission::admit(pod, &others, &offer)
+        admission::admit(pod, &others(state, pod.uid()), &self.offer(node.as_deref()))
+    }
+
+    fn offer<'a>(&'a self, node: Option<&'a core::Node>) -> Offer<'a> {
+        Offer { node, allocatable: &self.shared.fields.allocatable, max_pods: self.shared.config.max_pods }
+    }
+
+    /// What of a new spec's resources the pod may have now.
+    fn decide(&self, state: &State, current: &core::Pod, wanted: &Arc<core::Pod>) -> (Arc<core::Pod>, Option<Pending>) {
+        resize::decide(current, wanted, &others(state, wanted.uid()), &self.offer(None))
+    }
+
+    /// Gives pods that wait for more what others have left.
+    fn retry_resizes(&self, state: &State) {
+        for handle in state.workers.values().filter(|handle| handle.orders.borrow().pending.is_some()) {
+            let (current, wanted) = {
+                let orders = handle.orders.borrow();
+                (orders.pod.clone(), orders.wanted.clone())
+            };
+            let (effective, pending) = self.decide(state, &current, &wanted);
+            handle.orders.send_if_modified(|orders| {
+                let changed = orders.pending != pending;
+                orders.pod = effective;
+                orders.pending = pending;
+                changed
+            });
+        }
     }
 
     fn ended(&self, uid: &str) {
         let mut state = self.state.lock();
         state.workers.remove(uid);
         self.counted(&state);
+        self.retry_resizes(&state);
     }
 
     /// Brings what depends on the whole set up to date.
@@ -237,7 +268,7 @@ impl Pods {
         }
         for (uid, pod) in strangers {
             info!(pod = pod.full_name(), "removing a pod that is not in the API");
-            let orders = Orders { pod: Arc::new(pod), mirror: None, removed: true, failure: None, grace: None };
+            let orders = Orders { removed: true, ..Orders::new(Arc::new(pod)) };
             let mut state = self.state.lock();
             if !state.workers.contains_key(&uid) {
                 let handle = worker::spawn(self.shared.clone(), orders, self.ended.clone());
@@ -245,6 +276,12 @@ impl Pods {
             }
         }
     }
+}
+
+/// The pods beside `uid` that hold resources.
+fn others(state: &State, uid: &str) -> Vec<Arc<core::Pod>> {
+    let all = state.workers.values().map(seen);
+    all.filter(|seen| seen.pod.uid() != uid && !seen.is_finished()).map(|seen| seen.pod).collect()
 }
 
 fn seen(handle: &Handle) -> Seen {

@@ -37,21 +37,11 @@ pub(crate) fn admit(pod: &core::Pod, others: &[Arc<core::Pod>], offer: &Offer<'_
         used.add(&pod_resources::requests(other));
     }
     let wanted = pod_resources::requests(pod);
-    let capacity = offer.allocatable;
-    let amounts = [
-        ("cpu", wanted.cpu_millis, used.cpu_millis, capacity.cpu_millis),
-        ("memory", wanted.memory_bytes, used.memory_bytes, capacity.memory_bytes),
-        ("ephemeral-storage", wanted.ephemeral_bytes, used.ephemeral_bytes, capacity.ephemeral_bytes),
-    ];
-    let of = |resources: &Resources, name: &str| resources.other.get(name).copied().unwrap_or(0);
-    let other = wanted.other.iter().map(|(name, amount)| (name.as_str(), *amount, of(&used, name), of(capacity, name)));
-    for (name, requested, used, capacity) in amounts.into_iter().chain(other) {
-        if requested > 0 && requested > capacity - used {
-            let message = format!(
-                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-            );
-            return refuse(&format!("OutOf{name}"), message);
-        }
+    if let Some((name, requested, used, capacity)) = shortage(&wanted, &used, offer.allocatable) {
+        let message = format!(
+            "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+        );
+        return refuse(&format!("OutOf{name}"), message);
     }
     if let Some(name) = unsafe_sysctl(pod) {
         return refuse("SysctlForbidden", format!("forbidden sysctl: \"{name}\" not allowlisted"));
@@ -99,6 +89,20 @@ fn unsafe_sysctl(pod: &core::Pod) -> Option<String> {
     let shared =
         |name: &str| (pod.is_host_network() && name.starts_with("net.")) || (host_ipc && name.starts_with("kernel."));
     names.into_iter().find(|name| !SAFE_SYSCTLS.contains(&name.as_str()) || shared(name))
+}
+
+/// The first resource of which there is not enough: its name, what is requested, used and there.
+pub(super) fn shortage(wanted: &Resources, used: &Resources, capacity: &Resources) -> Option<(String, i64, i64, i64)> {
+    let amounts = [
+        ("cpu", wanted.cpu_millis, used.cpu_millis, capacity.cpu_millis),
+        ("memory", wanted.memory_bytes, used.memory_bytes, capacity.memory_bytes),
+        ("ephemeral-storage", wanted.ephemeral_bytes, used.ephemeral_bytes, capacity.ephemeral_bytes),
+    ];
+    let of = |resources: &Resources, name: &str| resources.other.get(name).copied().unwrap_or(0);
+    let other = wanted.other.iter().map(|(name, amount)| (name.as_str(), *amount, of(used, name), of(capacity, name)));
+    let mut all = amounts.into_iter().chain(other);
+    let short = all.find(|(_, requested, used, capacity)| *requested > 0 && *requested > capacity - used);
+    short.map(|(name, requested, used, capacity)| (name.to_owned(), requested, used, capacity))
 }
 
 fn tolerated(pod: &core::Pod, taint: &core::Taint) -> bool {

@@ -7,8 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Kind, PodExt};
 
 /// Types written here; all others are somebody else's and stay as they are.
-pub(crate) const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub(crate) const OWNED: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// Status, reason and message of one condition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +51,18 @@ pub(crate) fn conditions(
     let sandbox = if sandboxed { Finding::holds() } else { Finding::default() };
     let findings = [sandbox, initialized(pod, statuses, phase), ready, containers, Finding::holds()];
     OWNED.iter().zip(findings).map(|(name, finding)| condition(pod, old, name, finding, now)).collect()
+}
+
+/// A condition that is there only while a resize is on its way.
+pub(crate) fn resizing(
+    pod: &core::Pod,
+    old: &[core::PodCondition],
+    name: &str,
+    reason: &'static str,
+    message: &str,
+    now: Timestamp,
+) -> core::PodCondition {
+    condition(pod, old, name, Finding { holds: true, reason, message: message.to_owned() }, now)
 }
 
 fn condition(

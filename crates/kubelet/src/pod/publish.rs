@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::PodExt;
+use super::{PodExt, conditions};
 
 /// Fields that a kubelet owns: absent from a new status, they are removed.
 const OWNED: [&str; 14] = [
@@ -178,6 +178,12 @@ fn changes(old: &core::PodStatus, new: &core::PodStatus) -> Option<Map<String, V
             condition
         })
         .collect();
+    let gone = before.iter().filter_map(|old| old.get("type")).filter(|name| {
+        let owned = name.as_str().is_some_and(|name| conditions::OWNED.contains(&name));
+        owned && !after.as_array().into_iter().flatten().any(|new| new.get("type") == Some(name))
+    });
+    let gone = gone.map(|name| json!({"type": name, "$patch": "delete"}));
+    let changed: Vec<Value> = changed.into_iter().chain(gone).collect();
     if !changed.is_empty() {
         patch.insert("conditions".to_owned(), Value::Array(changed));
     }

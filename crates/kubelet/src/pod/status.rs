@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observed::{Instance, Observed, State};
 use super::plan::Health;
+use super::resize::Pending;
 use super::{Kind, PodExt, conditions, phase, resources, restart};
 
 /// Why a container that should run does not: what its `waiting` state shows.
@@ -36,6 +37,9 @@ pub(crate) struct Inputs<'a> {
     pub(crate) waiting: &'a HashMap<String, Waiting>,
     pub(crate) health: &'a dyn Fn(&str) -> Option<Health>,
     pub(crate) failure: Option<&'a Failure>,
+    /// A resize that the node has not accepted, and why an accepted one is not applied.
+    pub(crate) pending: Option<&'a Pending>,
+    pub(crate) resize_error: Option<&'a str>,
     /// Nothing of the pod will start again.
     pub(crate) terminal: bool,
     pub(crate) node_addresses: &'a [String],
@@ -89,6 +93,19 @@ pub(crate) fn status(from: &Inputs<'_>) -> core::PodStatus {
     let sandboxed =
         from.observed.sandbox().is_some_and(|sandbox| pod.is_host_network() || !sandbox.addresses.is_empty());
     let mut conditions = conditions::conditions(pod, &merged, &all, &phase, sandboxed, from.now);
+    if let Some(pending) = from.pending {
+        conditions.push(conditions::resizing(
+            pod,
+            &merged,
+            "PodResizePending",
+            pending.reason,
+            &pending.message,
+            from.now,
+        ));
+    }
+    if let Some(error) = from.resize_error {
+        conditions.push(conditions::resizing(pod, &merged, "PodResizeInProgress", "Error", error, from.now));
+    }
     conditions.extend(foreign.cloned());
 
     let pod_addresses: &[String] = match pod.is_host_network() && !from.node_addresses.is_empty() {

@@ -11,6 +11,7 @@
 
 mod finish;
 mod pull;
+mod resize;
 mod sync;
 
 use std::collections::HashMap;
@@ -27,7 +28,9 @@ use super::backoff::Backoff;
 use super::observed::{Observed, Observer};
 use super::plan::Health;
 use super::publish::Publisher;
+use super::resize::Pending;
 use super::status::{self, Failure, Waiting};
+use crate::cri::v1::LinuxContainerResources;
 use crate::objects::Objects;
 use crate::probes::{Probes, Tools};
 use crate::shared::Shared;
@@ -45,6 +48,15 @@ pub(crate) struct Orders {
     pub(crate) failure: Option<Failure>,
     /// Seconds of grace instead of the pod's own.
     pub(crate) grace: Option<i64>,
+    /// The pod as its source has it: `pod` may keep older resources while a resize is `pending`.
+    pub(crate) wanted: Arc<core::Pod>,
+    pub(crate) pending: Option<Pending>,
+}
+
+impl Orders {
+    pub(crate) fn new(pod: Arc<core::Pod>) -> Self {
+        Self { wanted: pod.clone(), pod, mirror: None, removed: false, failure: None, grace: None, pending: None }
+    }
 }
 
 /// The manager's end of a worker.
@@ -97,6 +109,11 @@ struct Worker {
     /// Addresses of the pod; kept after its sandbox is gone.
     addresses: Vec<String>,
     failure: Option<Failure>,
+    /// What was last set for running containers, by id.
+    applied: HashMap<String, LinuxContainerResources>,
+    pending: Option<Pending>,
+    /// Why the last resize could not be applied.
+    resize_error: Option<String>,
     retry: Duration,
     /// When the grace of a pod that stops ends.
     deadline: Option<tokio::time::Instant>,
@@ -152,6 +169,9 @@ impl Worker {
             pulls: pull::Pulls::default(),
             addresses,
             failure: None,
+            applied: HashMap::new(),
+            pending: None,
+            resize_error: None,
             retry: RETRY_MIN,
             deadline: None,
             synced_once: false,
@@ -177,6 +197,7 @@ impl Worker {
     async fn turn(&mut self, orders: Orders) -> Next {
         let pod = orders.pod.clone();
         self.publisher.observe(orders.mirror.as_ref().filter(|_| pod.is_static()).unwrap_or(&pod));
+        self.pending.clone_from(&orders.pending);
         if self.failure.is_none() {
             self.failure.clone_from(&orders.failure);
         }
@@ -248,6 +269,8 @@ impl Worker {
             waiting: &self.waiting,
             health: &health,
             failure: self.failure.as_ref(),
+            pending: self.pending.as_ref(),
+            resize_error: self.resize_error.as_deref(),
             terminal,
             node_addresses: &self.shared.fields.addresses,
             runtime_name: self.shared.runtime_name(),

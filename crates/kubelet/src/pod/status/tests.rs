@@ -53,6 +53,8 @@ impl Case {
             waiting: &waiting.collect(),
             health: &|_| None,
             failure: self.failure.then_some(&failure),
+            pending: None,
+            resize_error: None,
             terminal: self.terminal,
             node_addresses: &["192.0.2.1".to_owned()],
             runtime_name: "fake",

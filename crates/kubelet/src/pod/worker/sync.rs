@@ -14,7 +14,7 @@ use crate::cri::{self, v1};
 use crate::pod::observed::{Instance, State};
 use crate::pod::plan::{self, Cause, Plan, Stop};
 use crate::pod::status::{Failure, Waiting};
-use crate::pod::{Kind, PodExt, dns, hosts, sandbox, start, stop};
+use crate::pod::{Kind, PodExt, dns, hosts, resources, sandbox, start, stop};
 use crate::{hooks, refer, volumes};
 
 /// What keeps the whole pod from going on; tried again with growing delay.
@@ -134,6 +134,9 @@ impl Worker {
             self.replace(pod, stop).await?;
         }
         self.prepare(pod).await?;
+        if self.resize(pod).await? {
+            return Ok(Some(Timestamp::now()));
+        }
         if let Some(attempt) = plan.sandbox {
             self.run_sandbox(pod, attempt).await?;
             self.observe().await?;
@@ -333,7 +336,11 @@ impl Worker {
             target: self.target_of(pod, name),
         };
         match start::start(&place, kind, container, &image, attempt).await {
-            Ok(id) => self.post_start(pod, container, &id).await,
+            Ok(id) => {
+                let resources = resources::for_container(pod, container, self.shared.machine.memory);
+                self.applied.insert(id.clone(), resources);
+                self.post_start(pod, container, &id).await
+            }
             Err(error) => {
                 let message = error.to_string();
                 self.shared.recorder.warning(&refer::container(pod, name), "Failed", format!("Error: {message}"));

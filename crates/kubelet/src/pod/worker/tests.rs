@@ -29,7 +29,7 @@ impl Trial {
 
     fn on(node: Node, spec: Value) -> Self {
         let (sender, ended) = tokio::sync::mpsc::unbounded_channel();
-        let orders = Orders { pod: pod(spec), mirror: None, removed: false, failure: None, grace: None };
+        let orders = Orders::new(pod(spec));
         let handle = spawn(node.shared.clone(), orders, sender);
         Self { node, handle, ended }
     }
@@ -222,7 +222,7 @@ async fn the_rejected_fail_without_a_start() {
     let node = Node::new(FakeRuntime::default());
     let failure = Failure { reason: "OutOfcpu".into(), message: "no room".into() };
     let (sender, _ended) = tokio::sync::mpsc::unbounded_channel();
-    let orders = Orders { pod: pod(json!({})), mirror: None, removed: false, failure: Some(failure), grace: None };
+    let orders = Orders { failure: Some(failure), ..Orders::new(pod(json!({}))) };
     let _handle = spawn(node.shared.clone(), orders, sender);
     let status = || node.api.status("p");
     eventually(|| (status()["phase"] == "Failed").then_some(()), || status().to_string()).await;
