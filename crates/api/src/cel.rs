@@ -118,8 +118,9 @@ impl Program {
 
     fn parse(source: &str) -> Result<Program, CompileError> {
         let parser = Parser::new().enable_optional_syntax(true).enable_ident_escape_syntax(true);
-        let expression: Expression =
-            parser.parse(source).map_err(|errors| CompileError(errors.to_string().trim_end().to_string()))?;
+        let expression: Expression = parser
+            .parse(source)
+            .map_err(|errors| CompileError(errors.to_string().trim_end().replace("\n| ", "\n | ")))?;
         Ok(Program { source: source.to_string(), expression })
     }
 

@@ -44,21 +44,33 @@ struct Compiled {
 }
 
 /// Field errors of the schema, columns and selectable fields of each version of a definition.
+///
+/// What all versions say alike upstream tells once, at the place where the first version of the API had it.
 pub fn validate(definition: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (index, version) in versions(definition).iter().enumerate() {
-        let path = format!("spec.versions[{index}]");
-        if let Some(schema) = version.pointer("/schema/openAPIV3Schema") {
-            let at = format!("{path}.schema.openAPIV3Schema");
-            let mut found = structural::check(schema, &at);
-            if found.is_empty() {
-                found = check_defaults(schema, &at);
-                found.extend(expressions::validate(schema, &Rules::compile(&with_meta(schema)), &at));
-            }
-            errors.extend(found);
+    let all = versions(definition);
+    let places = |member: &str, shared: &str| -> Vec<(usize, String)> {
+        let alike = all.iter().all(|version| version.get(member) == all[0].get(member));
+        match alike {
+            true if !all.is_empty() => vec![(0, shared.to_string())],
+            _ => (0..all.len()).map(|index| (index, format!("spec.versions[{index}].{member}"))).collect(),
         }
-        errors.extend(columns::check(version, &path));
-        errors.extend(hooks::check_fields(version, &path));
+    };
+    let mut errors = Vec::new();
+    for (index, path) in places("schema", "spec.validation") {
+        let Some(schema) = all[index].pointer("/schema/openAPIV3Schema") else { continue };
+        let at = format!("{path}.openAPIV3Schema");
+        let mut found = structural::check(schema, &at);
+        if found.is_empty() {
+            found = check_defaults(schema, &at);
+            found.extend(expressions::validate(schema, &Rules::compile(&with_meta(schema)), &at));
+        }
+        errors.extend(found);
+    }
+    for (index, path) in places("additionalPrinterColumns", "spec.additionalPrinterColumns") {
+        errors.extend(columns::check(&all[index], &path));
+    }
+    for (index, path) in places("selectableFields", "spec.selectableFields") {
+        errors.extend(hooks::check_fields(&all[index], &path));
     }
     errors
 }
@@ -176,7 +188,12 @@ fn check_defaults(schema: &Value, path: &str) -> Vec<FieldError> {
     fn walk(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
         if let Some(default) = node.get("default") {
             let at = format!("{path}.default");
-            Rules::compile(node).check(default, None, &at, errors);
+            let mut found = Vec::new();
+            Rules::compile(node).check(default, None, "", &mut found);
+            errors.extend(found.into_iter().map(|error| {
+                let dot = if error.field.is_empty() || error.field.starts_with('[') { "" } else { "." };
+                FieldError { field: format!("{at}{dot}{}", error.field), ..error }
+            }));
             let wrapped = serde_json::json!({"type": "object", "properties": {"value": node}});
             if let Ok(schema) = Schema::from_openapi(&wrapped) {
                 let mut object = Value::Object(Map::from_iter([("value".to_string(), default.clone())]));

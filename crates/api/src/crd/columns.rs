@@ -56,7 +56,7 @@ pub(super) fn check(version: &Value, path: &str) -> Vec<FieldError> {
         .filter_map(|(index, column)| {
             let given = column.get("jsonPath")?.as_str()?;
             let why = JsonPath::parse(given).err()?;
-            let field = format!("{path}.additionalPrinterColumns[{index}].jsonPath");
+            let field = format!("{path}[{index}].JSONPath");
             Some(FieldError::invalid(field, given, format!("is an invalid path: {why}")))
         })
         .collect()

@@ -210,11 +210,11 @@ pub(super) fn check_fields(version: &Value, path: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if fields.len() > MOST {
         let (actual, detail) = (fields.len(), format!("must have at most {MOST} items"));
-        errors.push(FieldError::new(FieldErrorKind::TooMany, format!("{path}.selectableFields"), actual, detail));
+        errors.push(FieldError::new(FieldErrorKind::TooMany, path, actual, detail));
     }
     let mut seen = Vec::new();
     for (index, field) in fields.iter().enumerate() {
-        let at = format!("{path}.selectableFields[{index}].jsonPath");
+        let at = format!("{path}[{index}].jsonPath");
         let text = field.get("jsonPath").and_then(Value::as_str).unwrap_or_default();
         if text.is_empty() {
             errors.push(FieldError::required(at, ""));

@@ -122,13 +122,6 @@ fn shape(schema: &Value, kind: &str, path: &str, errors: &mut Vec<FieldError>) {
     if kind.is_empty() && !int_or_string && preserve != Some(&Value::Bool(true)) {
         errors.push(FieldError::required(format!("{path}.type"), "must not be empty for specified object fields"));
     }
-    if int_or_string && !kind.is_empty() {
-        errors.push(FieldError::invalid(
-            format!("{path}.type"),
-            kind,
-            "must be empty if x-kubernetes-int-or-string is true",
-        ));
-    }
     let has_properties = schema.get("properties").and_then(Value::as_object).is_some_and(|all| !all.is_empty());
     if has_properties && is_set(schema.get("additionalProperties")) {
         errors.push(FieldError::forbidden(

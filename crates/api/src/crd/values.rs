@@ -150,7 +150,7 @@ impl Rules {
         if value.is_null() && self.nullable {
             return;
         }
-        let name = if path.is_empty() { String::new() } else { format!("{path} in body ") };
+        let name = format!("{path} in body ");
         if !self.types.is_empty() && !self.types.iter().any(|of| of.takes(value)) {
             let found = type_name(value);
             let wanted: Vec<&str> = self.types.iter().map(|of| of.name()).collect();
@@ -177,7 +177,7 @@ impl Rules {
             let detail = format!("supported values: {}", supported.join(", "));
             errors.push(FieldError::new(FieldErrorKind::NotSupported, path, value.clone(), detail));
         }
-        self.combined(value, path, &name, errors);
+        self.combined(value, path, errors);
     }
 
     fn string(&self, text: &str, path: &str, name: &str, errors: &mut Vec<FieldError>) {
@@ -185,11 +185,9 @@ impl Rules {
         let length = text.chars().count() as u64;
         if let Some(most) = self.max_length.filter(|most| length > *most) {
             errors.push(FieldError::too_long(path, most as usize));
-        }
-        if let Some(least) = self.min_length.filter(|least| length < *least) {
+        } else if let Some(least) = self.min_length.filter(|least| length < *least) {
             errors.push(invalid(format!("should be at least {least} chars long")));
-        }
-        if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
+        } else if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
             errors.push(invalid(format!("should match '{}'", pattern.text)));
         }
         if self.types == [Type::String] && !formats::is(&self.format, text) {
@@ -282,7 +280,7 @@ impl Rules {
         if self.embedded {
             for name in ["apiVersion", "kind"] {
                 match members.get(name).and_then(Value::as_str) {
-                    None | Some("") => errors.push(FieldError::required(below(name), "must not be empty")),
+                    None | Some("") => errors.push(FieldError::required(below(name), "")),
                     Some(_) => {}
                 }
             }
@@ -294,14 +292,14 @@ impl Rules {
         }
     }
 
-    fn combined(&self, value: &Value, path: &str, name: &str, errors: &mut Vec<FieldError>) {
+    fn combined(&self, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
         let failures = |rules: &Rules| {
             let mut errors = Vec::new();
             rules.check(value, None, path, &mut errors);
             errors
         };
-        // Composites are told at the field, without quoting the value.
-        let composite = |detail: &str| FieldError::invalid(path, "", format!("{name}{detail}"));
+        // Composites are told of the object: the field is in the text.
+        let composite = |detail: &str| FieldError::invalid("<nil>", "", format!("{path:?} {detail}"));
         if !self.any_of.is_empty() {
             let all: Vec<Vec<FieldError>> = self.any_of.iter().map(failures).collect();
             if all.iter().all(|errors| !errors.is_empty()) {
