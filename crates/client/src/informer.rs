@@ -92,10 +92,12 @@ impl Informers {
 
 type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 type IndexFn<K> = fn(&K) -> Vec<String>;
+/// Keys by the value that an index files them under.
+type Entries = HashMap<String, BTreeSet<Key>>;
 
 struct Store<K> {
     objects: BTreeMap<Key, Arc<K>>,
-    indexes: HashMap<&'static str, (IndexFn<K>, HashMap<String, BTreeSet<Key>>)>,
+    indexes: HashMap<&'static str, (IndexFn<K>, Entries)>,
 }
 
 impl<K: Object> Store<K> {
@@ -121,7 +123,7 @@ impl<K: Object> Store<K> {
     }
 }
 
-fn unindex(entries: &mut HashMap<String, BTreeSet<Key>>, values: Vec<String>, key: &Key) {
+fn unindex(entries: &mut Entries, values: Vec<String>, key: &Key) {
     for value in values {
         if let Some(keys) = entries.get_mut(&value) {
             keys.remove(key);
@@ -197,7 +199,7 @@ impl<K: Object> Informer<K> {
         if store.indexes.contains_key(name) {
             return;
         }
-        let mut entries: HashMap<String, BTreeSet<Key>> = HashMap::new();
+        let mut entries = Entries::new();
         for (key, object) in &store.objects {
             for value in index_of(object) {
                 entries.entry(value).or_default().insert(key.clone());

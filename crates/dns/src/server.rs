@@ -209,8 +209,8 @@ impl Server {
                     reply.add_answers(answers);
                     reply.add_additionals(additionals);
                 }
-                Answer::Alias { record, target } => {
-                    reply.add_answer(record);
+                Answer::Alias { answers, target } => {
+                    reply.add_answers(answers);
                     if query.query_type() != RecordType::CNAME {
                         name = target;
                         continue;

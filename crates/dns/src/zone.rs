@@ -38,7 +38,7 @@ pub(crate) enum Answer {
     },
     /// The name stands for another one: its records are to be added.
     Alias {
-        record: Record,
+        answers: Vec<Record>,
         target: Name,
     },
     /// The name exists, but not with records of this type.
@@ -119,7 +119,7 @@ impl Zone {
             ([], Target::Alias(target)) => match Name::from_ascii(&target) {
                 Ok(mut target) => {
                     target.set_fqdn(true);
-                    Answer::Alias { record: record(name, RData::CNAME(CNAME(target.clone()))), target }
+                    Answer::Alias { answers: vec![record(name, RData::CNAME(CNAME(target.clone())))], target }
                 }
                 Err(_) => Answer::NoData,
             },

@@ -57,7 +57,7 @@ fn shown(answer: Answer) -> String {
     match answer {
         Answer::Records { answers, additionals } if additionals.is_empty() => lines(answers),
         Answer::Records { answers, additionals } => format!("{} + {}", lines(answers), lines(additionals)),
-        Answer::Alias { record, target } => format!("{} -> {target}", lines(vec![record])),
+        Answer::Alias { answers, target } => format!("{} -> {target}", lines(answers)),
         other => format!("{other:?}"),
     }
 }
