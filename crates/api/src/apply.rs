@@ -10,6 +10,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
+    codec,
     schema::{Schema, TypeRef},
     status::Status,
 };
@@ -166,6 +167,10 @@ pub fn apply(of: TypeRef<'_>, live: Option<&Value>, config: &Value, request: &Re
     validate::check(root, config).map_err(|why| {
         Status::failure(500, "", format!("failed to create typed patch object ({}): {why}", named(config)))
     })?;
+    // Values in the form in which they are stored: `cpu: 1` is no change of `cpu: "1"`.
+    let config = &codec::conform(config.clone(), of)
+        .map_err(|why| Status::bad_request(format!("failed to create typed patch object ({}): {why}", named(config))))?
+        .object;
     let live_fields = live.and_then(|live| live.get("metadata")?.get("managedFields"));
     let mut managed = match live_fields {
         Some(fields) => Managed::decode(fields)

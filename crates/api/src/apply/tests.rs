@@ -174,6 +174,15 @@ fn wrong_configurations_get_the_oracles_words() {
 }
 
 #[test]
+fn values_are_compared_as_they_are_stored() {
+    let limits = |cpu: Value| json!({"template": {"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": cpu}}}]}}});
+    let live = apply(deployment(), None, &config(limits(json!("1000m"))), &request("me", NOW)).unwrap();
+    assert_eq!(live["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"], "1");
+    let again = apply(deployment(), Some(&live), &config(limits(json!(1))), &request("me", LATER)).unwrap();
+    assert_eq!(again, live);
+}
+
+#[test]
 fn objects_without_a_schema_are_deduced() {
     let of = TypeRef::deduced();
     let config = json!({"apiVersion": "apps/v1", "kind": "Any", "metadata": {"name": "x"}, "spec": {"a": {"b": [1, 2]}, "c": null}});
