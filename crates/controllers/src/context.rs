@@ -94,7 +94,10 @@ pub(crate) struct Scope {
 
 impl Scope {
     pub(crate) fn new(context: &Context, descriptor: &Descriptor) -> Self {
-        let user = format!("system:serviceaccount:kube-system:{}", descriptor.account);
+        let user = match descriptor.account {
+            "" => "system:kube-controller-manager".to_owned(),
+            account => format!("system:serviceaccount:kube-system:{account}"),
+        };
         Self {
             name: descriptor.name,
             context: context.clone(),

@@ -153,43 +153,6 @@ fn settle<T: LoopKey>(queue: &Queue<T>, key: &T, outcome: std::thread::Result<Ou
     true
 }
 
-/// Runs `task` at once and then every `period` until the context is cancelled. For work that is about the passing of
-/// time itself, such as collecting what has grown old.
-pub(crate) fn every<F, P>(
-    scope: &Scope,
-    period: Duration,
-    synced: Vec<BoxFuture<'static, ()>>,
-    task: F,
-) -> JoinHandle<()>
-where
-    F: Fn() -> P + Send + Sync + 'static,
-    P: Future<Output = Result<(), Error>> + Send + 'static,
-{
-    let scope = scope.clone();
-    tokio::spawn(async move {
-        let cancel = scope.context.cancel.clone();
-        let body = async {
-            futures::future::join_all(synced).await;
-            let mut ticks = tokio::time::interval(period);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                let span = info_span!("tick", controller = scope.name);
-                let started = Instant::now();
-                let outcome = task().instrument(span.clone()).await;
-                if let Err(error) = &outcome {
-                    span.in_scope(|| warn!("failed, will retry in {period:?}: {}", chain(error)));
-                }
-                count(scope.name, outcome.is_err(), started.elapsed());
-            }
-        };
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = body => {}
-        }
-    })
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PassLabels {
     controller: &'static str,

@@ -53,6 +53,11 @@ impl Error {
         self.api().is_some_and(|e| e.code() == Some(422))
     }
 
+    /// The object has gone, or another of its name has taken its place: a write for the old uid has no subject.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_not_found() || self.is_invalid() || self.is_conflict()
+    }
+
     pub(crate) fn is_already_exists(&self) -> bool {
         self.api().is_some_and(ErrorExt::is_already_exists)
     }

@@ -133,7 +133,7 @@ impl Loop {
     async fn release_one(&self, pod: &Pod) -> Result<(), Error> {
         let patch = json!({"metadata": {"uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
         match self.scope.writer.patch::<Pod>(&pod.key(), patch).await {
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) if error.is_gone() => Ok(()),
             other => other.map(drop),
         }
     }

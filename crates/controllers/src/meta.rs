@@ -136,6 +136,15 @@ pub(crate) fn scaled(value: &IntOrString, total: i32, round_up: bool) -> i32 {
     }
 }
 
+/// A copy of the object without the finalizer.
+pub(crate) fn without_finalizer<K: Object>(object: &K, finalizer: &str) -> K {
+    let mut next = object.clone();
+    if let Some(finalizers) = &mut next.meta_mut().finalizers {
+        finalizers.retain(|f| f != finalizer);
+    }
+    next
+}
+
 /// API time has whole seconds.
 pub(crate) fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))

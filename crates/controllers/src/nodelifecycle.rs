@@ -55,7 +55,7 @@ pub(crate) fn start(scope: Scope) -> Vec<JoinHandle<()>> {
     let mut driver = Driver::<Key>::new(&scope);
     let heard = Arc::new(Mutex::new(HashMap::new()));
     let nodes = driver.watch::<Node>({
-        let (heard, scope) = (heard.clone(), scope.clone());
+        let (heard, scope, all) = (heard.clone(), scope.clone(), scope.context.informers.of::<Node>());
         move |change, queue| {
             match (&change.old, &change.new) {
                 (None, Some(node)) => {
@@ -74,6 +74,13 @@ pub(crate) fn start(scope: Scope) -> Vec<JoinHandle<()>> {
                 _ => {}
             }
             driver::wake(change, queue);
+            // Whether Pods may be driven from a lost node depends on how the others are.
+            if let (Some(old), Some(new)) = (&change.old, &change.new)
+                && plan::health(old) != plan::health(new)
+            {
+                let lost = all.list().into_iter().filter(|n| plan::health(n) != Health::Ready);
+                lost.for_each(|n| queue.add(n.key()));
+            }
         }
     });
     let leases = scope.context.informers.select::<Lease>("metadata.namespace=kube-node-lease", "");
@@ -121,8 +128,8 @@ impl Loop {
         if health != Health::Ready {
             self.mark_pods(&node, now).await?;
         }
-        let may_evict = plan::may_evict(&node, &self.nodes.list());
-        if let Some(taints) = plan::taints(&node, may_evict, now) {
+        let eviction = plan::eviction(&node, &self.nodes.list());
+        if let Some(taints) = plan::taints(&node, eviction, now) {
             let version = node.metadata.resource_version.clone();
             let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
             self.scope.writer.patch::<Node>(&key, patch).await?;
@@ -143,7 +150,7 @@ impl Loop {
             let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
             match self.scope.writer.patch_subresource::<Pod>("status", &pod.key(), patch).await {
                 Ok(_) => self.scope.recorder.warning(&reference(&*pod), "NodeNotReady", "Node is not ready"),
-                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                Err(error) if error.is_gone() => {}
                 Err(error) => errors.push(error),
             }
         }

@@ -119,7 +119,7 @@ impl Loop {
             }
             let patch = json!({"metadata": {"uid": pod.uid()}, "status": status});
             match self.scope.writer.patch_subresource::<Pod>("status", &pod.key(), patch).await {
-                Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+                Err(error) if error.is_gone() => return Ok(()),
                 other => other.map(drop)?,
             }
         }

@@ -3,18 +3,20 @@
 use tokio::task::JoinHandle;
 
 use crate::{
-    clusterroleaggregation,
+    certificates, clusterroleaggregation,
     context::{Context, Scope},
-    cronjob, daemonset, deployment, disruption, endpoints, endpointslice, endpointslicemirroring, garbage, job,
-    namespace, nodeipam, nodelifecycle, podgc, replicaset, replication, rootca, serviceaccount, statefulset,
-    tainteviction, ttl, ttlafterfinished,
+    cronjob, daemonset, deployment, disruption, endpoints, endpointslice, endpointslicemirroring, ephemeral, garbage,
+    job, namespace, nodeipam, nodelifecycle, podgc, pvbinder, pvcprotection, pvprotection, replicaset, replication,
+    resourcequota, rootca, serviceaccount, servicecidr, statefulset, tainteviction, token, tokencleaner, ttl,
+    ttlafterfinished,
 };
 
 /// One controller.
 pub struct Descriptor {
     /// The name by which it is enabled, disabled, logged and counted.
     pub name: &'static str,
-    /// Its ServiceAccount in `kube-system`, with the rights of `system:controller:ACCOUNT`.
+    /// Its ServiceAccount in `kube-system`, with the rights of `system:controller:ACCOUNT`; empty for those that act as
+    /// the controller manager itself, `system:kube-controller-manager`.
     pub account: &'static str,
     /// The source that its events name.
     pub component: &'static str,
@@ -59,6 +61,17 @@ pub const CONTROLLERS: &[Descriptor] = controllers![
     "ttl", "ttl-controller", "ttl-controller", true, ["nodes"], ttl::start;
     "clusterrole-aggregation", "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", true, ["clusterroles"], clusterroleaggregation::start;
     "disruption", "disruption-controller", "controllermanager", true, ["poddisruptionbudgets" "pods" "deployments" "replicasets" "statefulsets" "replicationcontrollers"], disruption::start;
+    "resourcequota", "resourcequota-controller", "resourcequota-controller", true, ["resourcequotas" "pods" "services" "persistentvolumeclaims"], resourcequota::start;
+    "persistentvolume-binder", "persistent-volume-binder", "persistentvolume-controller", true, ["persistentvolumeclaims" "persistentvolumes" "storageclasses"], pvbinder::start;
+    "persistentvolumeclaim-protection", "pvc-protection-controller", "pvc-protection-controller", true, ["persistentvolumeclaims" "pods"], pvcprotection::start;
+    "persistentvolume-protection", "pv-protection-controller", "pv-protection-controller", true, ["persistentvolumes"], pvprotection::start;
+    "ephemeral-volume", "ephemeral-volume-controller", "ephemeral_volume", true, ["pods" "persistentvolumeclaims"], ephemeral::start;
+    "certificatesigningrequest-approving", "certificate-controller", "certificate-controller", true, ["certificatesigningrequests"], certificates::approve::start;
+    "certificatesigningrequest-signing", "certificate-controller", "certificate-controller", true, ["certificatesigningrequests"], certificates::sign::start;
+    "certificatesigningrequest-cleaner", "certificate-controller", "certificate-controller", true, ["certificatesigningrequests"], certificates::clean::start;
+    "service-cidr", "service-cidrs-controller", "service-cidrs-controller", true, ["servicecidrs" "ipaddresses"], servicecidr::start;
+    "token-cleaner", "token-cleaner", "token-cleaner", false, ["secrets"], tokencleaner::start;
+    "serviceaccount-token", "", "serviceaccount-token-controller", true, ["secrets" "serviceaccounts"], token::start;
     "serviceaccount", "service-account-controller", "service-account-controller", true, ["namespaces" "serviceaccounts"], serviceaccount::start;
     "root-ca-certificate-publisher", "root-ca-cert-publisher", "root-ca-cert-publisher", true, ["namespaces" "configmaps"], rootca::start;
     "namespace", "namespace-controller", "namespace-controller", true, ["namespaces" "pods"], namespace::start;

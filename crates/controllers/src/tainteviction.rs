@@ -1,7 +1,8 @@
 //! Drives Pods from nodes with `NoExecute` taints that they do not tolerate, or no longer.
 //!
 //! Reads: Pod, Node.  Writes: deletes Pod, Pod/status.
-//! A toleration with a time runs from the moment the taint was added, so a restart does not prolong it.
+//! A toleration with a time runs from the moment when both the taint and the Pod were there, so a restart does not
+//! prolong it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,7 +55,7 @@ enum Stay {
     No,
 }
 
-fn stay(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Stay {
+fn stay(taints: &[Taint], tolerations: &[Toleration], placed: Timestamp, now: Timestamp) -> Stay {
     let mut shortest: Option<Timestamp> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
         let fitting: Vec<_> = tolerations.iter().filter(|t| scheduling::tolerates(t, taint)).collect();
@@ -62,7 +63,7 @@ fn stay(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Stay {
             return Stay::No;
         }
         if let Some(limit) = fitting.iter().filter_map(|t| t.toleration_seconds).min() {
-            let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+            let since = taint.time_added.as_ref().map_or(now, |t| t.0).max(placed);
             let end = since + seconds(limit.max(0));
             shortest = Some(shortest.map_or(end, |s| s.min(end)));
         }
@@ -78,7 +79,9 @@ async fn pass(scope: &Scope, pods: &Informer<Pod>, nodes: &Informer<Node>, key: 
     let Some(node) = nodes.get(&Key::new("", state::node_name(&pod))) else { return Ok(None) };
     let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
     let now = scope.now();
-    match stay(scheduling::taints(&node), tolerations, now) {
+    let scheduled = state::condition(&pod, "PodScheduled").and_then(|c| c.last_transition_time.as_ref());
+    let placed = scheduled.map_or_else(|| pod.created(), |t| t.0);
+    match stay(scheduling::taints(&node), tolerations, placed, now) {
         Stay::ForEver => Ok(None),
         Stay::For(left) => Ok(Some(left)),
         Stay::No => {
@@ -87,7 +90,7 @@ async fn pass(scope: &Scope, pods: &Informer<Pod>, nodes: &Informer<Node>, key: 
                 "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": meta::time(now)});
             let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
             match scope.writer.patch_subresource::<Pod>("status", &key, patch).await {
-                Err(error) if error.is_not_found() || error.is_conflict() => return Ok(None),
+                Err(error) if error.is_gone() => return Ok(None),
                 other => other.map(drop)?,
             }
             scope.writer.delete::<Pod>(&key, Some(pod.uid())).await?;
@@ -119,7 +122,12 @@ mod tests {
         for (taints, tolerations, expected) in cases {
             let taints: Vec<Taint> = from_value(taints).expect("taints");
             let parsed: Vec<Toleration> = from_value(tolerations.clone()).expect("tolerations");
-            assert_eq!(stay(&taints, &parsed, now), expected, "{tolerations}");
+            let early = "2025-12-31T00:00:00Z".parse().expect("time");
+            assert_eq!(stay(&taints, &parsed, early, now), expected, "{tolerations}");
+            if let Stay::For(_) = expected {
+                let full = Stay::For(Duration::from_secs(300));
+                assert_eq!(stay(&taints, &parsed, now, now), full, "a Pod that has just come has all its time");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use kube::{
     api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, Request},
     core::ObjectList,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
@@ -110,18 +110,6 @@ impl Writer {
         self.call::<K, K>("patch", key.clone(), request).await
     }
 
-    /// Posts to a subresource and drops the answer.
-    pub(crate) async fn post_subresource<K: Object>(
-        &self,
-        name: &'static str,
-        key: &Key,
-        body: &impl Serialize,
-    ) -> Result<(), Error> {
-        let body = encode_as::<K>("create", body, key)?;
-        let request = url::<K>(&key.namespace).create_subresource(name, &key.name, &PostParams::default(), body);
-        self.call::<K, Value>("create", key.clone(), request).await.map(drop)
-    }
-
     /// Deletes the object, if it still is the one with this uid when one is given. Already gone is fine.
     pub(crate) async fn delete<K: Object>(&self, key: &Key, uid: Option<&str>) -> Result<(), Error> {
         self.delete_with::<K>(key, uid, DeleteParams::default()).await
@@ -150,11 +138,7 @@ fn key_of<K: Object>(object: &K) -> Key {
     Key::new(meta.namespace.as_deref().unwrap_or_default(), name)
 }
 
-fn encode<K: Object>(verb: &'static str, object: &K, key: &Key) -> Result<Vec<u8>, Error> {
-    encode_as::<K>(verb, object, key)
-}
-
-fn encode_as<K: Object>(verb: &'static str, body: &impl Serialize, key: &Key) -> Result<Vec<u8>, Error> {
+fn encode<K: Object>(verb: &'static str, body: &K, key: &Key) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(body).map_err(|why| Error::Request {
         verb,
         kind: K::kind(&()).into_owned(),

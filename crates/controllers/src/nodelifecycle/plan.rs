@@ -85,9 +85,18 @@ pub(super) fn lost(node: &Node, now: Timestamp) -> Option<Node> {
     changed.then_some(next)
 }
 
-/// Whether Pods may be driven from lost nodes. If a whole zone is lost, or most of a small one, it is more likely that
-/// this process is cut off than that so many nodes failed at once.
-pub(super) fn may_evict(node: &Node, all: &[Arc<Node>]) -> bool {
+/// Whether Pods are driven from lost nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eviction {
+    Goes,
+    /// What has begun goes on, but nothing new begins.
+    Holds,
+    Stops,
+}
+
+/// If all nodes are lost, or most of a zone, it is more likely that this process is cut off than that so many nodes
+/// failed at once.
+pub(super) fn eviction(node: &Node, all: &[Arc<Node>]) -> Eviction {
     let zone = |n: &Node| {
         let label = |name: &str| n.label(name).unwrap_or_default().to_owned();
         (label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone"))
@@ -95,13 +104,17 @@ pub(super) fn may_evict(node: &Node, all: &[Arc<Node>]) -> bool {
     let here = zone(node);
     let neighbours: Vec<_> = all.iter().filter(|n| zone(n) == here).collect();
     let down = neighbours.iter().filter(|n| health(n) != Health::Ready).count();
-    let everything_down = all.iter().all(|n| health(n) != Health::Ready);
-    let mostly_down = down > 2 && down * 100 >= neighbours.len() * 55;
-    !everything_down && !mostly_down
+    if all.iter().all(|n| health(n) != Health::Ready) {
+        Eviction::Stops
+    } else if down > 2 && down * 100 >= neighbours.len() * 55 {
+        Eviction::Holds
+    } else {
+        Eviction::Goes
+    }
 }
 
 /// The node's taints with ours brought up to date, if anything changes.
-pub(super) fn taints(node: &Node, may_evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
+pub(super) fn taints(node: &Node, eviction: Eviction, now: Timestamp) -> Option<Vec<Taint>> {
     let mut wanted: Vec<(&str, &str)> = BY_CONDITION
         .iter()
         .filter(|(kind, status, _)| condition(node, kind).is_some_and(|c| c.status == *status))
@@ -112,10 +125,11 @@ pub(super) fn taints(node: &Node, may_evict: bool, now: Timestamp) -> Option<Vec
     }
     let old = scheduling::taints(node);
     let has = |key: &str| old.iter().any(|t| t.key == key && t.effect == NO_EXECUTE);
+    let evicts = |key: &str| eviction == Eviction::Goes || eviction == Eviction::Holds && has(key);
     match health(node) {
         Health::Ready => {}
-        Health::NotReady if may_evict || has(NOT_READY) => wanted.push((NOT_READY, NO_EXECUTE)),
-        Health::Unknown if condition(node, "Ready").is_some() && (may_evict || has(UNREACHABLE)) => {
+        Health::NotReady if evicts(NOT_READY) => wanted.push((NOT_READY, NO_EXECUTE)),
+        Health::Unknown if condition(node, "Ready").is_some() && evicts(UNREACHABLE) => {
             wanted.push((UNREACHABLE, NO_EXECUTE));
         }
         _ => {}
@@ -166,8 +180,9 @@ mod tests {
             ("Unknown", json!({}), true, Some("unreachable:NoSchedule unreachable:NoExecute")),
             ("Unknown", own, false, Some("mine:NoSchedule unreachable:NoSchedule")),
         ];
-        for (ready, spec, may_evict, expected) in cases {
-            let got = taints(&node(ready, spec.clone()), may_evict, now).map(|taints| {
+        for (ready, spec, evicts, expected) in cases {
+            let eviction = if evicts { Eviction::Goes } else { Eviction::Stops };
+            let got = taints(&node(ready, spec.clone()), eviction, now).map(|taints| {
                 let short = |t: &Taint| format!("{}:{}", t.key.rsplit('/').next().unwrap_or_default(), t.effect);
                 taints.iter().map(short).collect::<Vec<_>>().join(" ")
             });
@@ -185,14 +200,14 @@ mod tests {
 
     #[test]
     fn nobody_is_evicted_when_all_is_dark() {
-        let cases = [(1, 0, false), (1, 1, true), (3, 7, true), (6, 4, false)];
+        let cases = [(1, 0, Eviction::Stops), (1, 1, Eviction::Goes), (3, 7, Eviction::Goes), (6, 4, Eviction::Holds)];
         for (down, up, expected) in cases {
             let all: Vec<_> = (0..down)
                 .map(|_| node("Unknown", json!({})))
                 .chain((0..up).map(|_| node("True", json!({}))))
                 .map(Arc::new)
                 .collect();
-            assert_eq!(may_evict(&all[0], &all), expected, "{down} down, {up} up");
+            assert_eq!(eviction(&all[0], &all), expected, "{down} down, {up} up");
         }
     }
 }

@@ -95,7 +95,7 @@ async fn release<O: Object, K: Object>(writer: &Writer, owner: &O, object: &K) -
 /// An object that has gone, or been replaced by another of its name, needs nothing from us.
 fn gone_is_none<K>(result: Result<K, Error>) -> Result<Option<K>, Error> {
     match result {
-        Err(error) if error.is_not_found() || error.is_invalid() || error.is_conflict() => Ok(None),
+        Err(error) if error.is_gone() => Ok(None),
         other => other.map(Some),
     }
 }
