@@ -241,6 +241,15 @@ fn zero(of: TypeRef<'_>) -> Value {
     }
 }
 
+/// Go leaves empty lists and maps out when it writes a member that is not required.
+fn is_omitted(value: &Value, of: TypeRef<'_>) -> bool {
+    match (value, of.shape()) {
+        (Value::Array(items), Shape::List(_)) => items.is_empty(),
+        (Value::Object(members), Shape::Map(_)) => members.is_empty(),
+        _ => false,
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Seed<'_, '_, '_> {
     type Value = Value;
 
@@ -351,6 +360,11 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
             let value = entries.next_value_seed(Seed { of, path: Some(&path), report: &mut *self.report })?;
             match (value, shape) {
                 (Value::Null, Shape::Object(_)) => {
+                    out.remove(&key);
+                }
+                (value, Shape::Object(object))
+                    if is_omitted(&value, of) && !object.required.iter().any(|own| *own == key) =>
+                {
                     out.remove(&key);
                 }
                 (Value::Null, Shape::Map(_)) => {

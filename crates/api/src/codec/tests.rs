@@ -114,6 +114,14 @@ fn null_is_absent_and_values_become_canonical() {
     .unwrap()
     .object;
     assert_eq!(decoded["metadata"], json!({"labels": {"a": ""}}));
+    let empty = deployment(
+        r#"{"metadata":{"labels":{}},"spec":{"template":{"spec":{"containers":[],"volumes":[],"securityContext":{}}}}}"#,
+        Encoding::Json,
+    );
+    assert_eq!(
+        empty.unwrap().object,
+        json!({"metadata": {}, "spec": {"template": {"spec": {"containers": [], "securityContext": {}}}}})
+    );
     let limits = &decoded["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"];
     assert_eq!(limits, &json!({"cpu": "1500m", "memory": "1Gi"}));
 }
