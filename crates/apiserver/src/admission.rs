@@ -4,9 +4,13 @@
 //! ones in the order of [`VALIDATING`]. A plugin is one file with one static value. Plugins that count things (quota)
 //! hand out a [`Ticket`] that is given back when the write does not happen.
 
+mod amounts;
+pub(crate) mod certificates;
 pub(crate) mod default_toleration_seconds;
 pub(crate) mod ingress_class;
+pub(crate) mod limit_ranger;
 pub(crate) mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 pub(crate) mod node_taints;
 pub(crate) mod priority;
 pub(crate) mod runtime_class;
@@ -164,6 +168,7 @@ impl Admission {
 /// Mutating plugins in their order.
 static MUTATING: &[&dyn Plugin] = &[
     &namespace_lifecycle::NamespaceLifecycle,
+    &limit_ranger::LimitRanger,
     &service_account::ServiceAccount,
     &node_taints::TaintNodesByCondition,
     &priority::Priority,
@@ -175,7 +180,15 @@ static MUTATING: &[&dyn Plugin] = &[
 ];
 
 /// Validating plugins in their order.
-static VALIDATING: &[&dyn Plugin] = &[&priority::Priority, &storage::ClaimResize];
+static VALIDATING: &[&dyn Plugin] = &[
+    &limit_ranger::LimitRanger,
+    &node_restriction::NodeRestriction,
+    &priority::Priority,
+    &storage::ClaimResize,
+    &certificates::CertificateApproval,
+    &certificates::CertificateSigning,
+    &certificates::CertificateSubjectRestriction,
+];
 
 /// Runs the mutating plugins. Returns whether the object changed.
 pub(crate) async fn mutate(attributes: &Attributes<'_>, object: &mut Value) -> Result<bool, Status> {

@@ -16,6 +16,7 @@ use crate::{
     admission, allocator,
     authz::{node::NodeAuthorizer, rbac::Rbac},
     catalog::Served,
+    crd,
     pipeline::call::Call,
     registry::{meta, rewrite},
     server::{Error, Server},
@@ -48,6 +49,7 @@ impl Server {
         NodeAuthorizer::start(self).await;
         admission::start(self).await;
         allocator::start(self).await;
+        crd::start(self).await;
         Ok(())
     }
 

@@ -18,6 +18,8 @@ use crate::codec;
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) resource: Arc<Resource>,
+    /// The definition of a custom resource.
+    definition: Option<Arc<Value>>,
     version: usize,
     storage: usize,
 }
@@ -112,12 +114,12 @@ impl Served {
 
     /// The type of its objects in the request's version.
     pub(crate) fn schema(&self) -> TypeRef<'_> {
-        codec::builtin(&self.version().definition)
+        self.resource.type_of(self.version())
     }
 
     /// The schema that a custom resource is published with.
     pub(crate) fn openapi_schema(&self) -> Option<&Value> {
-        None
+        version_of(self.definition.as_deref()?, &self.version().name)?.pointer("/schema/openAPIV3Schema")
     }
 
     /// The same resource in another served version.
@@ -125,6 +127,11 @@ impl Served {
         let version = self.resource.versions.iter().position(|version| version.name == name)?;
         Some(Served { version, ..self.clone() })
     }
+}
+
+/// A version of a custom resource definition.
+fn version_of<'a>(definition: &'a Value, name: &str) -> Option<&'a Value> {
+    definition["spec"]["versions"].as_array()?.iter().find(|version| version["name"] == name)
 }
 
 /// `v1` or `apps/v1`.
@@ -145,9 +152,32 @@ pub(crate) fn prefix(group: &str, plural: &str, namespace: &str) -> String {
 /// Everything served, in the order of discovery.
 #[derive(Default)]
 pub(crate) struct Catalog {
-    resources: Vec<Arc<Resource>>,
-    index: HashMap<String, HashMap<String, Arc<Resource>>>,
+    index: HashMap<String, HashMap<String, Known>>,
     groups: Vec<Group>,
+}
+
+/// A resource, and what defines it when it is a custom one.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) definition: Option<Arc<Value>>,
+}
+
+impl Known {
+    pub(crate) fn builtin(resource: &Arc<Resource>) -> Self {
+        Self { resource: resource.clone(), definition: None }
+    }
+
+    /// A version may be stored and yet not be served.
+    fn serves(&self, version: &str) -> bool {
+        let Some(definition) = &self.definition else { return true };
+        version_of(definition, version).is_some_and(|version| version["served"] == true)
+    }
+
+    fn in_version(&self, version: usize) -> Served {
+        let storage = self.resource.versions.iter().position(|own| own.storage).unwrap_or(version);
+        Served { resource: self.resource.clone(), definition: self.definition.clone(), version, storage }
+    }
 }
 
 /// An API group with its served versions.
@@ -159,26 +189,23 @@ pub(crate) struct Group {
 }
 
 impl Catalog {
-    pub(crate) fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+    pub(crate) fn new(resources: impl IntoIterator<Item = Known>) -> Self {
         let mut catalog = Self::default();
-        for resource in resources {
-            let group = resource.group.clone();
-            let entry = match catalog.groups.iter_mut().find(|entry| entry.name == group) {
-                Some(entry) => entry,
-                None => {
-                    catalog.groups.push(Group { name: group.clone(), versions: Vec::new() });
-                    let last = catalog.groups.len() - 1;
-                    &mut catalog.groups[last]
-                }
-            };
-            for version in &resource.versions {
-                if !entry.versions.contains(&version.name) {
-                    entry.versions.push(version.name.clone());
+        for known in resources {
+            let name = &known.resource.group;
+            let at = catalog.groups.iter().position(|entry| entry.name == *name).unwrap_or_else(|| {
+                catalog.groups.push(Group { name: name.clone(), versions: Vec::new() });
+                catalog.groups.len() - 1
+            });
+            let versions = &mut catalog.groups[at].versions;
+            for version in known.resource.versions.iter().filter(|version| known.serves(&version.name)) {
+                if !versions.contains(&version.name) {
+                    versions.push(version.name.clone());
                 }
             }
-            catalog.index.entry(group).or_default().insert(resource.plural.clone(), resource.clone());
-            catalog.resources.push(resource);
+            catalog.index.entry(name.clone()).or_default().insert(known.resource.plural.clone(), known);
         }
+        catalog.groups.retain(|group| !group.versions.is_empty());
         for group in &mut catalog.groups {
             group.versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
         }
@@ -187,30 +214,15 @@ impl Catalog {
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
-        let resource = self.index.get(group)?.get(plural)?;
-        let at = resource.versions.iter().position(|own| own.name == version)?;
-        let storage = resource.versions.iter().position(|own| own.storage).unwrap_or(at);
-        Some(Served { resource: resource.clone(), version: at, storage })
+        let known = self.index.get(group)?.get(plural)?;
+        let at = known.resource.versions.iter().position(|own| own.name == version)?;
+        known.serves(version).then(|| known.in_version(at))
     }
 
     /// A resource in its storage version.
     pub(crate) fn stored(&self, group: &str, plural: &str) -> Option<Served> {
-        let resource = self.index.get(group)?.get(plural)?;
-        let storage = resource.versions.iter().position(|own| own.storage).unwrap_or(0);
-        Some(Served { resource: resource.clone(), version: storage, storage })
-    }
-
-    /// The resource of a kind, in any version or the one named.
-    pub(crate) fn by_kind(&self, group: &str, version: Option<&str>, kind: &str) -> Option<Served> {
-        let resource = self.index.get(group)?.values().find(|resource| resource.kind == kind)?;
-        match version {
-            Some(version) => self.find(group, version, &resource.plural),
-            None => self.stored(group, &resource.plural),
-        }
-    }
-
-    pub(crate) fn resources(&self) -> &[Arc<Resource>] {
-        &self.resources
+        let known = self.index.get(group)?.get(plural)?;
+        Some(known.in_version(known.resource.versions.iter().position(|own| own.storage).unwrap_or(0)))
     }
 
     pub(crate) fn groups(&self) -> &[Group] {
@@ -223,12 +235,8 @@ impl Catalog {
 
     /// Resources of a group's version, by name.
     pub(crate) fn in_version<'a>(&'a self, group: &'a str, version: &'a str) -> Vec<Served> {
-        let mut found: Vec<Served> = self
-            .resources
-            .iter()
-            .filter(|resource| resource.group == group)
-            .filter_map(|resource| self.find(group, version, &resource.plural))
-            .collect();
+        let own = self.index.get(group).into_iter().flat_map(HashMap::keys);
+        let mut found: Vec<Served> = own.filter_map(|plural| self.find(group, version, plural)).collect();
         found.sort_by(|a, b| a.resource.plural.cmp(&b.resource.plural));
         found
     }

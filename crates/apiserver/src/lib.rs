@@ -17,6 +17,7 @@ mod catalog;
 mod clock;
 mod codec;
 mod config;
+mod crd;
 mod discovery;
 mod gzip;
 mod health;

@@ -20,7 +20,7 @@ use crate::{
     authn::Authenticator,
     authz::Authorizer,
     body::{self, Body, BoxError},
-    catalog::Catalog,
+    catalog::{Catalog, Known},
     config::Config,
     health::Health,
     leases::Leases,
@@ -63,7 +63,7 @@ pub struct Server {
 impl Server {
     /// Makes a server. It answers at once; [`Server::start`] fills what it needs to know of stored objects.
     pub fn new(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>, Error> {
-        let catalog = Catalog::new(api::kinds::all().iter().cloned());
+        let catalog = Catalog::new(api::kinds::all().iter().map(Known::builtin));
         Ok(Arc::new(Self {
             caches: Caches::new(store.clone()),
             leases: Leases::new(store.clone(), config.event_ttl),

@@ -379,7 +379,7 @@ mod tests {
     }
 
     fn fill_spec(allocators: &Allocators, uid: &str, spec: Value) -> Result<(Value, Vec<Ticket>), Status> {
-        let catalog = crate::catalog::Catalog::new(api::kinds::all().iter().cloned());
+        let catalog = crate::catalog::Catalog::new(api::kinds::all().iter().map(crate::catalog::Known::builtin));
         let served = catalog.stored("", "services").unwrap();
         let mut service = json!({"metadata": {"name": "s", "uid": uid}, "spec": spec});
         let tickets = fill(allocators, &served, &mut service, None)?;

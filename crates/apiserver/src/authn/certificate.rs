@@ -1,7 +1,10 @@
 //! Client certificates: the common name is the user, the organizations are the groups.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    prelude::{FromDer, X509Certificate},
+};
 
 use crate::user::UserInfo;
 
@@ -24,11 +27,18 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// DER of a PEM block's base64 text; used where certificates travel in JSON.
-pub(crate) fn from_pem(pem: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(pem).ok()?;
-    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
-    STANDARD.decode(body).ok()
+/// Organizations that a certificate request (base64 of its PEM) asks for; none when it cannot be read.
+pub(crate) fn request_organizations(encoded: &str) -> Vec<String> {
+    let read = || {
+        let pem = STANDARD.decode(encoded).ok()?;
+        let text = String::from_utf8(pem).ok()?;
+        let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+        let der = STANDARD.decode(body.trim()).ok()?;
+        let (_, request) = X509CertificationRequest::from_der(&der).ok()?;
+        let subject = &request.certification_request_info.subject;
+        Some(subject.iter_organization().filter_map(|group| Some(group.as_str().ok()?.to_string())).collect())
+    };
+    read().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ const RETURNS_OBJECT: &[(&str, &str)] = &[
     ("storage.k8s.io", "volumeattributesclasses"),
 ];
 
+/// Resources whose deleted objects wait for the server to clean up behind them: the finalizer that a delete adds.
+const CLEANED_UP: &[(&str, &str, &str)] = &[("apiextensions.k8s.io", "customresourcedefinitions", crate::crd::CLEANUP)];
+
 /// How many objects of a collection are deleted at once.
 const COLLECTION_WORKERS: usize = 8;
 const ATTEMPTS: usize = 100;
@@ -314,6 +317,11 @@ fn mark(call: &Call, served: &Served, options: &DeleteOptions, old: &Value) -> O
     }
     if foreground {
         finalizers.push(meta::FOREGROUND.into());
+    }
+    let resource = &served.resource;
+    let cleaned = CLEANED_UP.iter().find(|(group, plural, _)| *group == resource.group && *plural == resource.plural);
+    if let Some((.., finalizer)) = cleaned.filter(|_| !meta::is_deleting(old)) {
+        finalizers.push((*finalizer).into());
     }
     let held = !finalizers.is_empty() || meta::held_by_spec(served, old);
     if !held && grace == 0 {

@@ -43,7 +43,8 @@ impl Table {
             }
         };
         let key = format!("{}/{}/{}", served.resource.group, served.version().name, served.resource.plural);
-        let columns = COLUMNS.get(&key).cloned().unwrap_or_else(|| {
+        let own = served.resource.hooks.columns(&served.version().name);
+        let columns = own.or_else(|| COLUMNS.get(&key).cloned()).unwrap_or_else(|| {
             vec![
                 json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}),
                 json!({"name": "Age", "type": "string", "format": "", "description": "", "priority": 0}),

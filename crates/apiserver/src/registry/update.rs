@@ -213,7 +213,9 @@ async fn once(update: &Update<'_>, change: &mut Change<'_>, key: &str, current: 
 fn check_revision(update: &Update<'_>, object: &Value, current: u64) -> Result<bool, Status> {
     let given = meta::text(object, "resourceVersion");
     if given.is_empty() || given == "0" {
-        if update.part == Part::Main && !update.served.resource.hooks.unconditional_update() {
+        // A patch or a new scale is made from what is stored; only a whole object can be out of date without saying so.
+        let whole = update.call.info.verb == "update" && update.call.info.subresource.is_empty();
+        if whole && !update.served.resource.hooks.unconditional_update() {
             let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Status::invalid(update.served.about(update.name), vec![error]));
         }

@@ -1,9 +1,8 @@
 //! Who may do what: RBAC, impersonation, tokens, nodes.
 
-
+use crate::support::Api;
 use navarch_apiserver::UserInfo;
 use serde_json::{Value, json};
-use crate::support::Api;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -63,9 +62,7 @@ async fn tokens_are_bound_to_living_objects() {
     api.create(accounts, json!({"metadata": {"name": "s"}})).await;
     let token = api.create(&format!("{accounts}/s/token"), json!({"spec": {"expirationSeconds": 600}})).await;
     let token = token["status"]["token"].as_str().unwrap().to_string();
-    let review = |token: &str, audience: Value| {
-        json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "spec": {"token": token, "audiences": audience}})
-    };
+    let review = |token: &str, audience: Value| json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "spec": {"token": token, "audiences": audience}});
     let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
     let known = api.create(reviews, review(&token, json!([]))).await;
     assert_eq!(known["status"]["user"]["username"], "system:serviceaccount:default:s");
@@ -116,9 +113,7 @@ async fn who_acts_for_another_needs_the_right_to() {
 async fn reviews_tell_rights() {
     let api = Api::start().await;
     let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-    let ask = |user: &str, groups: Value| {
-        json!({"spec": {"user": user, "groups": groups, "resourceAttributes": {"verb": "delete", "resource": "nodes"}}})
-    };
+    let ask = |user: &str, groups: Value| json!({"spec": {"user": user, "groups": groups, "resourceAttributes": {"verb": "delete", "resource": "nodes"}}});
     let master = api.create(reviews, ask("x", json!(["system:masters"]))).await;
     assert_eq!(master["status"]["allowed"], true);
     let other = api.create(reviews, ask("x", json!([]))).await;

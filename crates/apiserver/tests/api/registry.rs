@@ -1,9 +1,8 @@
 //! The one registry, driven by requests as clients send them.
 
-
+use crate::support::Api;
 use http::Method;
 use serde_json::{Value, json};
-use crate::support::Api;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -53,11 +52,25 @@ async fn bad_input_is_told_what_is_wrong() {
         (Method::POST, MAPS, "application/json", r#"{"kind":"Pod","apiVersion":"v1"}"#, 400, "BadRequest"),
         (Method::POST, MAPS, "application/json", r#"{"metadata":{"name":"UPPER"}}"#, 422, "Invalid"),
         (Method::POST, MAPS, "application/json", r#"{"metadata":{"name":"x","namespace":"other"}}"#, 400, "BadRequest"),
-        (Method::POST, "/api/v1/namespaces/none/configmaps", "application/json", r#"{"metadata":{"name":"x"}}"#, 404, "NotFound"),
+        (
+            Method::POST,
+            "/api/v1/namespaces/none/configmaps",
+            "application/json",
+            r#"{"metadata":{"name":"x"}}"#,
+            404,
+            "NotFound",
+        ),
         (Method::GET, "/api/v1/namespaces/default/bogus", "", "", 404, "NotFound"),
         (Method::GET, "/apis/apps/v9/deployments", "", "", 404, "NotFound"),
         (Method::POST, "/api/v1/configmaps", "application/json", "{}", 405, "MethodNotAllowed"),
-        (Method::PATCH, "/api/v1/namespaces/default/configmaps/x", "application/json", "{}", 415, "UnsupportedMediaType"),
+        (
+            Method::PATCH,
+            "/api/v1/namespaces/default/configmaps/x",
+            "application/json",
+            "{}",
+            415,
+            "UnsupportedMediaType",
+        ),
         (Method::GET, "/api/v1/pods?fieldSelector=a%3Db", "", "", 400, "BadRequest"),
         (Method::GET, "/api/v1/pods?labelSelector=a%20in%20(", "", "", 400, "BadRequest"),
         (Method::GET, "/api/v1/pods?resourceVersion=x", "", "", 400, "BadRequest"),
@@ -66,7 +79,12 @@ async fn bad_input_is_told_what_is_wrong() {
     ];
     for (method, path, content_type, body, code, reason) in cases {
         let answer = api.send(method.clone(), path, content_type, *body).await;
-        assert_eq!((answer.code, answer.reason().as_str()), (*code, *reason), "{method} {path} {body}: {}", answer.message());
+        assert_eq!(
+            (answer.code, answer.reason().as_str()),
+            (*code, *reason),
+            "{method} {path} {body}: {}",
+            answer.message()
+        );
     }
 }
 
@@ -227,7 +245,8 @@ async fn scale_reads_and_writes_replicas() {
     scale["spec"]["replicas"] = 5.into();
     let set = api.put(&format!("{path}/scale"), scale).await;
     assert_eq!(set.code, 200, "{}", set.message());
-    let patched = api.patch(&format!("{path}/scale"), "application/merge-patch+json", json!({"spec": {"replicas": 7}})).await;
+    let patched =
+        api.patch(&format!("{path}/scale"), "application/merge-patch+json", json!({"spec": {"replicas": 7}})).await;
     assert_eq!(patched.json()["spec"]["replicas"], 7);
     let deployment = api.get(&path).await.json();
     assert_eq!((&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]), (&json!(7), &json!(3)));

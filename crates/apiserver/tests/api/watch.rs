@@ -1,8 +1,7 @@
 //! Watches: order, selection, resumption and bookmarks.
 
-
-use serde_json::{Value, json};
 use crate::support::Api;
+use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
