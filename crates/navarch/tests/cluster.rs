@@ -257,7 +257,9 @@ fn bad_input_gets_one_clear_error() {
     );
     assert!(String::from_utf8_lossy(&refused.stderr).contains("Unauthorized"), "{refused:?}");
 
-    server.kubectl(&["run", "lost", "--image=no such image!"]).contains("created");
+    server.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: lost}\nspec: {containers: [{name: c, image: 'no such image!'}]}",
+    );
     server.wait_for(&["pod/lost"], SOON, |pod| {
         pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "InvalidImageName"
     });
