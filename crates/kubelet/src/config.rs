@@ -116,11 +116,12 @@ impl Config {
             taints: Vec::new(),
             reserved_cpu_millis: 0,
             reserved_memory_bytes: 0,
+            // As edge distributions have it: on a large disk, more would idle tens of gigabytes.
             eviction: Eviction {
                 memory_available_bytes: 100 << 20,
-                nodefs_available_percent: 10,
+                nodefs_available_percent: 5,
                 nodefs_inodes_free_percent: 5,
-                imagefs_available_percent: 15,
+                imagefs_available_percent: 5,
                 pid_available_percent: 5,
                 transition: Duration::from_secs(300),
             },
