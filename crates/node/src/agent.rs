@@ -178,8 +178,7 @@ fn supervise_runtime(supervisor: &Supervisor, runtime: Runtime, socket: &Path) {
 fn kubelet_tls(facts: &Facts, control_plane: &ControlPlane) -> anyhow::Result<rustls::ServerConfig> {
     let tls = facts.layout.tls();
     let path = |extension: &str| tls.join(format!("{KUBELET_SERVING}.{extension}"));
-    let chain: Vec<_> =
-        rustls::pki_types::CertificateDer::pem_file_iter(path("crt"))?.collect::<Result<_, _>>()?;
+    let chain: Vec<_> = rustls::pki_types::CertificateDer::pem_file_iter(path("crt"))?.collect::<Result<_, _>>()?;
     let key = rustls::pki_types::PrivateKeyDer::from_pem_file(path("key"))?;
     let mut roots = RootCertStore::empty();
     let authority = control_plane.authorities.client.certificate.as_bytes();
@@ -189,7 +188,8 @@ fn kubelet_tls(facts: &Facts, control_plane: &ControlPlane) -> anyhow::Result<ru
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build()?;
     let mut config =
         rustls::ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Exec, attach and port-forward upgrade the connection, which HTTP/2 cannot.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
@@ -234,7 +234,8 @@ fn supervise_kubelet(
 }
 
 fn parse_taint(text: &str) -> anyhow::Result<k8s_openapi::api::core::v1::Taint> {
-    let (pair, effect) = text.rsplit_once(':').with_context(|| format!("--node-taint {text}: write KEY=VALUE:EFFECT"))?;
+    let (pair, effect) =
+        text.rsplit_once(':').with_context(|| format!("--node-taint {text}: write KEY=VALUE:EFFECT"))?;
     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
     anyhow::ensure!(
         ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect),

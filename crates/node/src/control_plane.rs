@@ -15,7 +15,6 @@ use crate::{
     layout::Layout,
     machine,
     pki::{self, Authority, Leaf},
-    seal::Sealer,
     supervisor::{StopPolicy, Supervisor},
 };
 
@@ -99,7 +98,12 @@ impl Authorities {
             .map(str::to_string)
             .collect();
         names.push(format!("kubernetes.default.svc.{domain}"));
-        names.extend(["127.0.0.1".to_string(), "::1".to_string(), facts.advertise.to_string(), facts.node_ip.to_string()]);
+        names.extend([
+            "127.0.0.1".to_string(),
+            "::1".to_string(),
+            facts.advertise.to_string(),
+            facts.node_ip.to_string(),
+        ]);
         names.push(facts.node_name.clone());
         names.extend(facts.flags.service_cidr.hosts().next().map(|first| first.to_string()));
         if !facts.flags.bind_address.is_unspecified() {
@@ -152,7 +156,9 @@ impl ControlPlane {
         let layout = &facts.layout;
         let flags = &facts.flags;
         if let Some(endpoint) = &flags.datastore_endpoint {
-            anyhow::bail!("--datastore-endpoint {endpoint}: this version has only the embedded datastore; leave it out");
+            anyhow::bail!(
+                "--datastore-endpoint {endpoint}: this version has only the embedded datastore; leave it out"
+            );
         }
         let address = (flags.bind_address, flags.https_listen_port);
         let listener = TcpListener::bind(address).await.with_context(|| {
@@ -162,7 +168,7 @@ impl ControlPlane {
         authorities.issue(facts)?;
         let signing = pki::signing_key(&layout.tls(), "service-account")?;
         let options = store::embedded::Options {
-            transformer: Some(Arc::new(Sealer::new(&[pki::secret(&layout.encryption_key())?])?)),
+            transformer: Some(Arc::new(apiserver::Sealer::new(&[pki::secret(&layout.encryption_key())?])?)),
             ..store::embedded::Options::default()
         };
         let store = Embedded::open(layout.database(), options)?;

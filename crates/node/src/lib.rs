@@ -10,6 +10,5 @@ pub mod machine;
 pub mod pki;
 mod registries;
 pub mod reset;
-mod seal;
 pub mod server;
 pub mod supervisor;

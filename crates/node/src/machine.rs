@@ -90,8 +90,10 @@ fn overlay() -> Finding {
 }
 
 fn namespaces() -> Finding {
-    let lacks: Vec<&str> =
-        ["net", "mnt", "pid", "uts", "ipc"].into_iter().filter(|name| !Path::new("/proc/self/ns").join(name).exists()).collect();
+    let lacks: Vec<&str> = ["net", "mnt", "pid", "uts", "ipc"]
+        .into_iter()
+        .filter(|name| !Path::new("/proc/self/ns").join(name).exists())
+        .collect();
     if lacks.is_empty() {
         fine("namespaces", "net, mnt, pid, uts, ipc")
     } else {
@@ -111,11 +113,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
 fn nftables() -> Finding {
     match run("nft", &["list", "tables"]) {
         Ok(_) => fine("nftables", run("nft", &["--version"]).unwrap_or_default()),
-        Err(why) => missing(
-            "nftables",
-            why,
-            "install the package nftables; if the kernel refuses, modprobe nf_tables",
-        ),
+        Err(why) => missing("nftables", why, "install the package nftables; if the kernel refuses, modprobe nf_tables"),
     }
 }
 

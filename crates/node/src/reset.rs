@@ -106,7 +106,8 @@ fn remove_cgroup(path: &Path) -> anyhow::Result<()> {
             remove_cgroup(&child.path())?;
         }
     }
-    fs::remove_dir(path).with_context(|| format!("cannot remove the cgroup {}; something still runs in it", path.display()))
+    fs::remove_dir(path)
+        .with_context(|| format!("cannot remove the cgroup {}; something still runs in it", path.display()))
 }
 
 #[cfg(test)]

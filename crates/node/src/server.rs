@@ -99,7 +99,9 @@ async fn node_ready(facts: &Facts, control_plane: &ControlPlane) {
     let (seen, mut ready) = watch::channel(false);
     let name = facts.node_name.clone();
     nodes.on_change(move |change| {
-        let Some(node) = change.new.as_ref().filter(|node| node.metadata.name.as_deref() == Some(&name)) else { return };
+        let Some(node) = change.new.as_ref().filter(|node| node.metadata.name.as_deref() == Some(&name)) else {
+            return;
+        };
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let now = conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
         seen.send_if_modified(|ready| std::mem::replace(ready, now) != now);
