@@ -182,6 +182,7 @@ impl Hooks for &'static Kind {
 
     fn validate_update(&self, new: &Value, old: &Value, cx: &Context<'_>) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        finalizers(&mut errors, &Field::root(new).get("metadata.finalizers"));
         match self.validate_update {
             Some(validate) => validate(&mut errors, &Field::root(new), &Field::root(old), cx),
             None => (self.validate)(&mut errors, &Field::root(new), cx),

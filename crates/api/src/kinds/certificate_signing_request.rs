@@ -44,13 +44,18 @@ fn create(request: &mut Value, cx: &Context<'_>) {
 
 fn update(new: &mut Value, old: &Value, cx: &Context<'_>) {
     keep(new, old, "spec");
-    let decided = |condition: &Value| matches!(condition.text("type"), "Approved" | "Denied");
     match cx.part {
         Part::Main => {}
         Part::Status => {
-            // Decisions are the approval subresource's.
-            let mut list: Vec<Value> = conditions(old).filter(|condition| decided(condition)).cloned().collect();
-            list.extend(conditions(new).filter(|condition| !decided(condition)).cloned());
+            // Decisions are the approval subresource's. Those added or taken away are for validation to refuse.
+            let mut list: Vec<Value> = conditions(new).cloned().collect();
+            for kind in ["Approved", "Denied"] {
+                let before: Vec<&Value> = conditions(old).filter(|condition| condition["type"] == kind).collect();
+                let now: Vec<&mut Value> = list.iter_mut().filter(|condition| condition["type"] == kind).collect();
+                if now.len() == before.len() {
+                    now.into_iter().zip(before).for_each(|(now, before)| *now = before.clone());
+                }
+            }
             set_conditions(new, old, list, cx.now);
         }
         Part::Other(_) => {

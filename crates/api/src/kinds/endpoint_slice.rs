@@ -35,8 +35,9 @@ pub(crate) static KIND: Kind = Kind {
     },
     validate: |errors, slice, _| validate(errors, slice),
     validate_update: Some(|errors, new, old, _| {
-        validate(errors, new);
-        new.get("addressType").immutable(errors, &old.get("addressType"));
+        if new.get("addressType").immutable(errors, &old.get("addressType")) {
+            validate(errors, new);
+        }
     }),
     row: Some(|slice, now| {
         let list = |name: &str| slice[name].as_array().into_iter().flatten();

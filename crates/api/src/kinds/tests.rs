@@ -2,6 +2,7 @@
 
 mod defaults;
 mod refused;
+mod updates;
 
 use super::*;
 

@@ -19,7 +19,7 @@ pub(crate) static KIND: Kind = Kind {
     name: names::subdomain_name,
     default,
     empty_status: || json!({"currentMetrics": null, "desiredReplicas": 0}),
-    validate: |errors, scaler, _| validate::spec(errors, scaler),
+    validate: |errors, scaler, _| validate::create(errors, scaler),
     validate_update: Some(validate::update),
     row: Some(row),
     convert: |scaler, from, to| {

@@ -287,6 +287,7 @@ pub(super) fn job_update(errors: &mut Errors, new: &Field<'_>, old: &Field<'_>, 
         return job_status(errors, &new.get("status"));
     }
     let (spec, before) = (&new.get("spec"), &old.get("spec"));
+    generated_selector(errors, new);
     selected_spec(errors, spec);
     completions(errors, spec, before);
     spec.get("selector").immutable(errors, &before.get("selector"));

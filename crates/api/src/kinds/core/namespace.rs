@@ -74,7 +74,7 @@ fn validate_update(errors: &mut Errors, new: &Field<'_>, _old: &Field<'_>, cx: &
     match cx.part {
         Part::Status => {
             let deleted = new.get("metadata.deletionTimestamp").exists();
-            let phase = &new.get("status.phase");
+            let phase = &Field::at(walk(new.value(), "status.phase"), "status.Phase");
             if !deleted && phase.str() != "Active" {
                 errors.push(phase.invalid("may only be 'Active' if `deletionTimestamp` is empty"));
             }

@@ -84,8 +84,8 @@ fn validate_update(errors: &mut Errors, new: &Field<'_>, old: &Field<'_>, cx: &C
     if cx.part == Part::Status {
         let capacity = &new.get("status.capacity");
         for (_, amount) in capacity.entries() {
-            if resources::parse(amount.value()).is_some_and(|amount| amount.sign() < 0) {
-                errors.push(amount.invalid("must be greater than or equal to 0"));
+            if let Some(least) = resources::parse(amount.value()).filter(|amount| amount.sign() < 0) {
+                errors.push(amount.invalid_value(least.value(), "must be a valid resource quantity"));
             }
         }
         return;

@@ -81,6 +81,24 @@ fn amounts(errors: &mut Errors, list: &Field<'_>) {
     }
 }
 
+/// A scope of pods or of claims limits only their resources.
+fn misapplied(errors: &mut Errors, spec: &Field<'_>, at: &Field<'_>, scope: &str) {
+    let fits: &[&str] = match scope {
+        "BestEffort" => &["pods"],
+        "VolumeAttributesClass" => &["persistentvolumeclaims", "requests.storage"],
+        scope if SCOPES.contains(&scope) => {
+            &["pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"]
+        }
+        _ => return,
+    };
+    for name in spec.get("hard").map().into_iter().flat_map(|hard| hard.keys()) {
+        let standard = STANDARD.contains(&name.as_str()) || resources::is_standard(name);
+        if standard && !fits.contains(&name.as_str()) {
+            errors.push(at.invalid("unsupported scope applied to resource"));
+        }
+    }
+}
+
 fn validate(errors: &mut Errors, quota: &Field<'_>) {
     let spec = &quota.get("spec");
     amounts(errors, &spec.get("hard"));
@@ -90,6 +108,7 @@ fn validate(errors: &mut Errors, quota: &Field<'_>) {
         if !SCOPES.contains(&scope.as_str().unwrap_or_default()) {
             errors.push(scopes.invalid("unsupported scope"));
         }
+        misapplied(errors, spec, scopes, scope.as_str().unwrap_or_default());
     }
     for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
         if has(one) && has(other) {
@@ -106,6 +125,7 @@ fn validate(errors: &mut Errors, quota: &Field<'_>) {
         if !SCOPES.contains(&scope.str()) {
             errors.push(scope.invalid("unsupported scope"));
         }
+        misapplied(errors, spec, expressions, scope.str());
         match operator.str() {
             "In" | "NotIn" if values.is_empty() => errors.push(
                 values.required("must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"),

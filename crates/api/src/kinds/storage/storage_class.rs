@@ -23,10 +23,7 @@ pub(crate) static KIND: Kind = Kind {
         for name in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
             let field = new.get(name);
             if !crate::validation::field::same(field.value(), old.get(name).value()) {
-                errors.push(match name {
-                    "volumeBindingMode" => field.invalid("field is immutable"),
-                    _ => field.forbidden("updates to ".to_string() + name + " are forbidden."),
-                });
+                errors.push(field.invalid("field is immutable"));
             }
         }
         validate(errors, new);

@@ -41,7 +41,7 @@ fn wrong_objects_get_the_causes_of_a_stock_server() {
     assert!(wrong.is_empty(), "{} of {} cases\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-fn cause(value: &Value) -> String {
+pub(super) fn cause(value: &Value) -> String {
     format!("{} {}: {}", value.text("reason"), value.text("field"), value.text("message"))
 }
 
@@ -63,17 +63,19 @@ fn causes(mut object: Value) -> Vec<String> {
 
 /// Reason, field and message. Lists and objects as values are left out on both sides: a stock server prints its own
 /// structs.
-fn text(error: &FieldError) -> String {
+pub(super) fn text(error: &FieldError) -> String {
     let mut body = error.body();
     if error.value.is_object() || error.value.is_array() {
         let value = error.value.to_string();
         body = body.replacen(&format!("{value}: "), "", 1).replacen(&value, "", 1);
     }
+    // Differences are printed in a form of the server's own, below the first line.
+    let body = body.lines().next().unwrap_or_default();
     format!("{} {}: {body}", error.kind.reason(), error.field)
 }
 
 /// Sets the member at a path like `spec.containers[0].name`, or takes it away.
-fn lay(object: &mut Value, path: &str, value: &Value) {
+pub(super) fn lay(object: &mut Value, path: &str, value: &Value) {
     let steps = path.replace('[', ".[");
     let mut steps: Vec<&str> = steps.split('.').collect();
     let last = steps.pop().unwrap();

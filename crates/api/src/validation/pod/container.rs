@@ -131,7 +131,7 @@ fn ephemeral(errors: &mut Errors, spec: &Field<'_>, around: &Around<'_>) {
         }
         const WHY: &str = "cannot be set for an Ephemeral Container";
         for (name, value) in container.map().into_iter().flatten() {
-            let empty = value.is_null() || value.as_object().is_some_and(|map| map.is_empty());
+            let empty = value.is_null() || name == "resources" && value.as_object().is_some_and(|map| map.is_empty());
             if !EPHEMERAL.contains(&name.as_str()) && !empty {
                 errors.push(container.get(name).forbidden(WHY));
             }

@@ -19,7 +19,21 @@ const SOURCES: &[(&str, &str)] = &[
     ("Resource", "resource"),
 ];
 
-pub(super) fn spec(errors: &mut Errors, scaler: &Field<'_>) {
+pub(super) fn create(errors: &mut Errors, scaler: &Field<'_>) {
+    let target = &scaler.get("spec.scaleTargetRef");
+    spec(errors, scaler);
+    grouped(errors, target);
+}
+
+/// What is scaled has an API group, replication controllers aside.
+fn grouped(errors: &mut Errors, target: &Field<'_>) {
+    let version = target.get("apiVersion");
+    if !version.str().contains('/') && target.get("kind").str() != "ReplicationController" {
+        errors.push(version.invalid("apiVersion must specify API group"));
+    }
+}
+
+fn spec(errors: &mut Errors, scaler: &Field<'_>) {
     let spec = &scaler.get("spec");
     let (min, max) = (spec.get("minReplicas"), spec.get("maxReplicas"));
     let most = max.int().unwrap_or(0);
@@ -36,10 +50,6 @@ pub(super) fn spec(errors: &mut Errors, scaler: &Field<'_>) {
     }
     let target = &spec.get("scaleTargetRef");
     reference(errors, target);
-    let version = target.get("apiVersion");
-    if !version.str().contains('/') && target.get("kind").str() != "ReplicationController" {
-        errors.push(version.invalid("apiVersion must specify API group"));
-    }
     let metrics = &spec.get("metrics");
     for item in metrics.items() {
         metric(errors, &item);
@@ -53,9 +63,14 @@ pub(super) fn spec(errors: &mut Errors, scaler: &Field<'_>) {
     }
 }
 
-pub(super) fn update(errors: &mut Errors, new: &Field<'_>, _old: &Field<'_>, cx: &Context<'_>) {
+pub(super) fn update(errors: &mut Errors, new: &Field<'_>, old: &Field<'_>, cx: &Context<'_>) {
     if cx.part != Part::Status {
-        return spec(errors, new);
+        spec(errors, new);
+        let (target, before) = (&new.get("spec.scaleTargetRef"), &old.get("spec.scaleTargetRef"));
+        if ["apiVersion", "kind"].iter().any(|name| target.get(name).str() != before.get(name).str()) {
+            grouped(errors, target);
+        }
+        return;
     }
     for name in ["status.currentReplicas", "status.desiredReplicas"] {
         new.get(name).not_negative(errors);
