@@ -2,22 +2,22 @@
 //!
 //! Invariant: pure. No tokio, no IO, no clock; time comes in as an argument.
 
-pub mod status;
-pub mod stored;
-pub mod kind;
-pub mod kinds;
-pub mod validation;
 pub mod apply;
 pub mod cel;
 pub mod codec;
 pub mod crd;
 pub mod intstr;
+pub mod kind;
+pub mod kinds;
 pub mod openapi;
-pub mod protobuf;
 pub mod patch;
+pub mod pod_resources;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
+pub mod status;
+pub mod stored;
 pub mod time;
-pub mod pod_resources;
+pub mod validation;
 pub mod volumes;

@@ -103,7 +103,9 @@ fn effective(pod: &Pod, pick: fn(&ResourceRequirements) -> Option<&BTreeMap<Stri
     running.add(&sidecars);
     running.max(&neediest_init);
     if let Some(whole) = spec.resources.as_ref().and_then(pick) {
-        for (name, _) in whole.iter().filter(|(name, _)| *name == "cpu" || *name == "memory" || name.starts_with("hugepages-")) {
+        for (name, _) in
+            whole.iter().filter(|(name, _)| *name == "cpu" || *name == "memory" || name.starts_with("hugepages-"))
+        {
             *running.amount(name) = *Resources::from_list(whole).amount(name);
         }
     }

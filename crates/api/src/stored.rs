@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn spliced_bytes_parse_to_the_object_with_its_revision() {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "3"}});
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "3"}});
         let stored = encode(&object).unwrap();
         let mut sent = Vec::new();
         splice(&stored, 7, &mut sent);

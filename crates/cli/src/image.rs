@@ -110,7 +110,10 @@ mod tests {
 
     #[test]
     fn sizes_and_ids_are_short() {
-        assert_eq!((size(900), size(4_200_000), size(3_000_000_000)), ("0.9 kB".into(), "4.2 MB".into(), "3.0 GB".into()));
+        assert_eq!(
+            (size(900), size(4_200_000), size(3_000_000_000)),
+            ("0.9 kB".into(), "4.2 MB".into(), "3.0 GB".into())
+        );
         assert_eq!(short("sha256:0123456789abcdef"), "0123456789ab");
     }
 }

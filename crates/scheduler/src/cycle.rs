@@ -18,7 +18,10 @@ const SAMPLE_MIN: usize = 100;
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// The node, and how many nodes were looked at.
-    Node { name: String, evaluated: usize },
+    Node {
+        name: String,
+        evaluated: usize,
+    },
     Nowhere(Refusals),
 }
 
