@@ -45,8 +45,8 @@ pub(crate) static KIND: Kind = Kind {
 };
 
 fn available(service: &Value) -> String {
-    let conditions = walk(service, "status.conditions").as_array().into_iter().flatten();
-    match conditions.filter(|condition| condition.text("type") == "Available").next_back() {
+    let mut conditions = walk(service, "status.conditions").as_array().into_iter().flatten();
+    match conditions.rfind(|condition| condition.text("type") == "Available") {
         None => "Unknown".into(),
         Some(condition) if condition.text("status") == "True" => "True".into(),
         Some(condition) => format!("{} ({})", condition.text("status"), condition.text("reason")),

@@ -42,6 +42,9 @@ fn is_subdomain(text: &str) -> bool {
     text.split('.').all(is_label)
 }
 
+/// Says what is wrong with a name.
+pub(crate) type Rule = fn(&str) -> Vec<String>;
+
 /// RFC 1123 label, at most 63 characters.
 pub fn dns_label(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn wrong_names_get_upstreams_words() {
-        let cases: &[(fn(&str) -> Vec<String>, &str, &str)] = &[
+        let cases: &[(Rule, &str, &str)] = &[
             (dns_label, "web", ""),
             (dns_label, "a.b", "must not contain dots"),
             (

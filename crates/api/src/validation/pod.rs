@@ -173,7 +173,7 @@ fn host_ports(errors: &mut Errors, spec: &Field<'_>, scope: Scope<'_>) {
 
 /// Members that are names of something.
 fn named(errors: &mut Errors, spec: &Field<'_>) {
-    const NAMES: &[(&str, fn(&str) -> Vec<String>)] = &[
+    const NAMES: &[(&str, names::Rule)] = &[
         ("serviceAccountName", names::dns_subdomain),
         ("nodeName", names::dns_subdomain),
         ("hostname", names::dns_label),

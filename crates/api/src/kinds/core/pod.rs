@@ -237,9 +237,9 @@ fn update_status(new: &mut Value, old: &Value) {
         let nth = seen.get(&kind).and_then(Value::as_u64).unwrap_or(0);
         seen.insert(kind.clone(), (nth + 1).into());
         if condition["observedGeneration"].as_i64().unwrap_or(0) == 0 {
-            let same_type =
+            let mut same_type =
                 before["conditions"].as_array().into_iter().flatten().filter(|old| old.text("type") == kind);
-            if let Some(old) = same_type.skip(nth as usize).next() {
+            if let Some(old) = same_type.nth(nth as usize) {
                 keep(condition, old, "observedGeneration");
             }
         }

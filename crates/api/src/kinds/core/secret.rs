@@ -72,16 +72,12 @@ fn validate(errors: &mut Errors, secret: &Field<'_>) {
         }
         "kubernetes.io/dockercfg" => json_object(errors, data, ".dockercfg"),
         "kubernetes.io/dockerconfigjson" => json_object(errors, data, ".dockerconfigjson"),
-        "kubernetes.io/basic-auth" => {
-            if !data.key("username").exists() && !data.key("password").exists() {
-                require(errors, "username");
-                require(errors, "password");
-            }
+        "kubernetes.io/basic-auth" if !data.key("username").exists() && !data.key("password").exists() => {
+            require(errors, "username");
+            require(errors, "password");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.key("ssh-privatekey").is_empty() {
-                errors.push(data.key("ssh-privatekey").required(""));
-            }
+        "kubernetes.io/ssh-auth" if data.key("ssh-privatekey").is_empty() => {
+            errors.push(data.key("ssh-privatekey").required(""));
         }
         "kubernetes.io/tls" => {
             require(errors, "tls.crt");

@@ -22,7 +22,7 @@ fn spec(errors: &mut Errors, definition: &Field<'_>) {
     let name = definition.get("metadata.name");
     let wanted = format!("{}.{}", plural.str(), group.str());
     if name.str() != wanted {
-        errors.push(name.invalid(format!("must be spec.names.plural+\".\"+spec.group")));
+        errors.push(name.invalid("must be spec.names.plural+\".\"+spec.group"));
     }
     if group.is_empty() {
         errors.push(group.required(""));

@@ -267,7 +267,8 @@ pub(super) fn update(errors: &mut Errors, new: &Field<'_>, old: &Field<'_>, cx: 
     let (spec_field, old_spec) = (&new.get("spec"), &old.get("spec"));
     let external = |spec: &Field<'_>| spec.get("type").str() == "ExternalName";
     let headless = |spec: &Field<'_>| spec.get("clusterIP").str() == "None";
-    if !external(spec_field) && !external(old_spec) && !(headless(spec_field) && headless(old_spec)) {
+    let both_headless = headless(spec_field) && headless(old_spec);
+    if !(external(spec_field) || external(old_spec) || both_headless) {
         address_changes(errors, spec_field, old_spec);
         family_changes(errors, spec_field, old_spec);
     }
