@@ -102,6 +102,15 @@ impl Host {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// All processes of the host, as this machine numbers them.
+    pub fn processes(&self) -> Vec<u32> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let ours = namespace(&self.pid.to_string());
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| ours.is_some() && namespace(name) == ours).filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// A path under the host's scratch directory; the same inside and outside.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

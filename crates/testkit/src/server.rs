@@ -23,12 +23,28 @@ pub struct Server {
     process: Option<Child>,
 }
 
+/// A process of the product on a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pub pid: u32,
+    /// A pod's shim, or the zygote that forks them.
+    pub shim: bool,
+}
+
 impl Server {
     /// Starts `binary` (the test's `CARGO_BIN_EXE_navarch`) with further `flags` and waits until its node is Ready. The
     /// image [`IMAGE`] is there, with busybox and curl.
     pub fn start(binary: &str, flags: &[&str]) -> Self {
+        let mut server = Self::prepare(binary, flags);
+        server.launch();
+        server.wait_ready();
+        server
+    }
+
+    /// Everything for [`Server::start`], but nothing runs yet.
+    pub fn prepare(binary: &str, flags: &[&str]) -> Self {
         let host = Host::new();
-        let mut server = Self {
+        let server = Self {
             binary: PathBuf::from(binary),
             flags: flags.iter().map(ToString::to_string).collect(),
             process: None,
@@ -37,9 +53,23 @@ impl Server {
         let images = server.data().join("images");
         fs::create_dir_all(&images).expect("the preload folder is made");
         crate::image::write(&images.join("busybox.tar"), IMAGE, &["curl"]).expect("the test image is made");
-        server.launch();
-        server.wait_ready();
         server
+    }
+
+    /// The server process and its shims, as this machine numbers them.
+    pub fn processes(&self) -> Vec<Process> {
+        let inside = self.host.processes();
+        let line = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let binary = self.binary.as_os_str().as_encoded_bytes();
+        inside
+            .into_iter()
+            .filter_map(|pid| {
+                let line = line(pid);
+                let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+                let shim = arguments.get(1) == Some(&&b"shim"[..]);
+                (shim || arguments.first() == Some(&binary)).then_some(Process { pid, shim })
+            })
+            .collect()
     }
 
     /// Starts the process again on what an earlier one left.

@@ -20,3 +20,9 @@ pub fn until<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Result<T
         pause = (pause * 2).min(Duration::from_millis(200));
     }
 }
+
+/// Lets a time of measurement pass.
+#[expect(clippy::disallowed_methods, reason = "a measurement over a time takes that time")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
