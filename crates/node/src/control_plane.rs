@@ -120,18 +120,18 @@ impl Authorities {
             KUBELET_SERVING,
             &Leaf {
                 common_name: format!("system:node:{}", facts.node_name),
-                organizations: vec!["system:nodes".into()],
+                organization: Some("system:nodes".into()),
                 names: kubelet_names,
             },
         )?;
-        let client = |name: &str, groups: &[&str]| Leaf {
+        let client = |name: &str, group: Option<&str>| Leaf {
             common_name: name.into(),
-            organizations: groups.iter().map(ToString::to_string).collect(),
+            organization: group.map(str::to_string),
             names: Vec::new(),
         };
-        self.client.leaf(TO_KUBELETS, &client("kube-apiserver-kubelet-client", &["system:masters"]))?;
-        self.client.leaf(ADMIN, &client("system:admin", &["system:masters"]))?;
-        self.proxy.leaf(TO_AGGREGATED, &client("system:auth-proxy", &[]))?;
+        self.client.leaf(TO_KUBELETS, &client("kube-apiserver-kubelet-client", Some("system:masters")))?;
+        self.client.leaf(ADMIN, &client("system:admin", Some("system:masters")))?;
+        self.proxy.leaf(TO_AGGREGATED, &client("system:auth-proxy", None))?;
         Ok(())
     }
 }
@@ -320,7 +320,7 @@ fn serve(server: &Arc<apiserver::Server>, listener: TcpListener, supervisor: &Su
 fn write_kubeconfig(facts: &Facts, authorities: &Authorities) -> anyhow::Result<()> {
     let admin = authorities.client.leaf(
         ADMIN,
-        &Leaf { common_name: "system:admin".into(), organizations: vec!["system:masters".into()], names: Vec::new() },
+        &Leaf { common_name: "system:admin".into(), organization: Some("system:masters".into()), names: Vec::new() },
     )?;
     let text = kubeconfig::render(&facts.local_url(), &authorities.server.certificate, &admin);
     let path = facts.flags.write_kubeconfig.clone().unwrap_or_else(|| facts.layout.kubeconfig());

@@ -51,8 +51,8 @@ pub struct Pair {
 pub struct Leaf {
     /// User name of a client, or a readable name of a server.
     pub common_name: String,
-    /// Groups of a client.
-    pub organizations: Vec<String>,
+    /// Group of a client; one, because the library writes one of each part of a name.
+    pub organization: Option<String>,
     /// DNS names and IP addresses of a server; empty for a client.
     pub names: Vec<String>,
 }
@@ -115,7 +115,7 @@ impl Authority {
         let serial: [u8; 16] = rand::random();
         params.serial_number = Some(SerialNumber::from_slice(&[&[serial[0] & 0x7f], &serial[1..]].concat()));
         params.distinguished_name = DistinguishedName::new();
-        for organization in &leaf.organizations {
+        if let Some(organization) = &leaf.organization {
             params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
         }
         params.distinguished_name.push(DnType::CommonName, leaf.common_name.as_str());
@@ -145,11 +145,8 @@ impl Authority {
         let left = theirs.validity().not_after.timestamp() - OffsetDateTime::now_utc().unix_timestamp();
         let common_name =
             theirs.subject().iter_common_name().next().and_then(|name| name.as_str().ok().map(str::to_string));
-        let mut organizations: Vec<String> =
-            theirs.subject().iter_organization().filter_map(|name| name.as_str().ok().map(str::to_string)).collect();
-        let mut wanted = leaf.organizations.clone();
-        organizations.sort();
-        wanted.sort();
+        let organization =
+            theirs.subject().iter_organization().next().and_then(|name| name.as_str().ok().map(str::to_string));
         let mut names = alternative_names(&theirs);
         let mut wanted_names = leaf.names.clone();
         names.sort();
@@ -158,7 +155,7 @@ impl Authority {
         theirs.verify_signature(Some(ours.public_key())).is_ok()
             && left > LEAF_LIFE.whole_seconds() / 3
             && common_name.as_deref() == Some(leaf.common_name.as_str())
-            && organizations == wanted
+            && organization == leaf.organization
             && names == wanted_names
     }
 }
@@ -251,7 +248,7 @@ mod tests {
         let authority = Authority::open(directory.path(), "server-ca").unwrap();
         let leaf = Leaf {
             common_name: "apiserver".into(),
-            organizations: vec!["b".into(), "a".into()],
+            organization: Some("group".into()),
             names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
         };
         let first = authority.leaf("serving", &leaf).unwrap();
