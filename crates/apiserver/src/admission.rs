@@ -7,6 +7,7 @@
 mod amounts;
 pub(crate) mod certificates;
 pub(crate) mod default_toleration_seconds;
+pub(crate) mod escalation;
 pub(crate) mod ingress_class;
 pub(crate) mod limit_ranger;
 pub(crate) mod namespace_lifecycle;
@@ -181,6 +182,7 @@ static MUTATING: &[&dyn Plugin] = &[
 
 /// Validating plugins in their order.
 static VALIDATING: &[&dyn Plugin] = &[
+    &escalation::Escalation,
     &limit_ranger::LimitRanger,
     &node_restriction::NodeRestriction,
     &priority::Priority,

@@ -47,6 +47,34 @@ async fn rights_come_with_bindings_and_go_with_them() {
 }
 
 #[tokio::test]
+async fn nobody_grants_more_than_they_hold() {
+    let api = Api::start().await;
+    let jane = api.as_user(UserInfo::new("jane", &[]));
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    let bind = |name: &str, role: &str| {
+        json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}],
+        })
+    };
+    api.create(&bindings, bind("a", "admin")).await;
+    eventually(&jane, PODS, 200).await;
+    let role = |name: &str, resource: &str| json!({"metadata": {"name": name}, "rules": [{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}]});
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    assert_eq!(jane.post(&roles, role("held", "pods")).await.code, 201);
+    let refused = jane.post(&roles, role("more", "nodes")).await;
+    assert_eq!(refused.code, 403);
+    assert!(
+        refused.message().contains("attempting to grant RBAC permissions not currently held"),
+        "{}",
+        refused.message()
+    );
+    assert_eq!(jane.post(&bindings, bind("up", "cluster-admin")).await.code, 403);
+    assert_eq!(jane.post(&bindings, bind("down", "view")).await.code, 201);
+}
+
+#[tokio::test]
 async fn anonymous_users_see_versions_and_health_only() {
     let api = Api::start().await;
     let nobody = api.as_user(UserInfo::anonymous());
